@@ -1,0 +1,1 @@
+"""What Berth does, knowing no HTTP, no Gradio and no torch."""

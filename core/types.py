@@ -1,0 +1,198 @@
+"""The nouns. Frozen, plain, standard library only; every module of the project speaks in these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NotRequired, TypedDict
+
+
+class Task(StrEnum):
+    """What a model can be asked to do. The names are those of the Hugging Face Hub."""
+
+    TEXT_CLASSIFICATION = "text-classification"
+    TOKEN_CLASSIFICATION = "token-classification"
+    FEATURE_EXTRACTION = "feature-extraction"
+    QUESTION_ANSWERING = "question-answering"
+    ZERO_SHOT_CLASSIFICATION = "zero-shot-classification"
+    FILL_MASK = "fill-mask"
+
+
+class Runtime(StrEnum):
+    """The library that runs a model."""
+
+    TRANSFORMERS = "transformers"
+    SENTENCE_TRANSFORMERS = "sentence-transformers"
+    ONNXRUNTIME = "onnxruntime"
+
+
+class Quantization(StrEnum):
+    """bitsandbytes precision of the linear layers' weights."""
+
+    INT8 = "8bit"
+    NF4 = "4bit"
+
+
+class State(StrEnum):
+    """Where a model is in its life. `core/fleet/states.py` holds the arrows between them."""
+
+    ABSENT = "absent"  # known, not in memory; the next request starts it
+    QUEUED = "queued"
+    DOWNLOADING = "downloading"
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+    UNLOADING = "unloading"
+    FAILED = "failed"
+
+    @property
+    def shown(self) -> str:
+        """The word the REST contract uses."""
+        return "loaded" if self is State.READY else self.value
+
+    @property
+    def is_loading(self) -> bool:
+        return self in (State.QUEUED, State.DOWNLOADING, State.LOADING)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """All that is needed to load a model; None means "as the model's own files say"."""
+
+    name: str
+    source: str  # org/name, a name under the models directory, or an absolute path
+    revision: str | None = None
+    file: str | None = None  # one weight file inside the repository
+    runtime: Runtime | None = None
+    task: Task | None = None
+    quantization: Quantization | None = None
+    device: str = "auto"  # auto, cpu, cuda, cuda:N
+    dtype: str | None = None  # float32, float16, bfloat16
+    context_length: int | None = None  # tokens; a limit below the model's own
+    max_batch_tokens: int | None = None  # padded tokens in one forward pass
+
+
+@dataclass(frozen=True, slots=True)
+class RepoFile:
+    path: str  # relative to the repository, forward slashes
+    size: int  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a repository is, told from its small files and headers, before any weights move."""
+
+    spec: ModelSpec
+    revision: str  # commit hash; "local" for a directory
+    local: str | None  # directory, when nothing has to be downloaded
+    files: tuple[RepoFile, ...]  # what loading needs, weights of one format only
+    runtime: Runtime
+    tasks: tuple[Task, ...]  # first: the one the model was made for
+    model_type: str
+    architecture: str
+    labels: tuple[str, ...]
+    context_length: int | None  # tokens
+    parameters: int | None
+    weight_bytes: int
+    dtype: str | None  # as stored
+    license: str | None
+    warnings: tuple[str, ...]
+
+    @property
+    def download_bytes(self) -> int:
+        return 0 if self.local else sum(file.size for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class FileProgress:
+    """How far a download is. `total` and `eta_s` are None while unknown."""
+
+    file: str
+    done: int  # bytes, over all files
+    total: int | None  # bytes, over all files
+    eta_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a worker says of the model it has loaded."""
+
+    tasks: tuple[Task, ...]
+    runtime: Runtime
+    device: str
+    dtype: str
+    model_type: str
+    labels: tuple[str, ...] = ()
+    context_length: int | None = None  # tokens, special ones included
+    dimension: int | None = None  # of an embedding
+    pooling: str | None = None
+    parameters: int | None = None
+    prompts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadEvent:
+    """One step of a load. `stage` is queued, downloading, verifying, loading, warming, ready, failed or cancelled."""
+
+    stage: str
+    model: str
+    data: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_last(self) -> bool:
+        return self.stage in ("ready", "failed", "cancelled")
+
+
+class Label(TypedDict):
+    label: str
+    score: float
+
+
+class Entity(TypedDict):
+    """A token (`label`) or a group of tokens (`entity_group`); offsets are characters: text[start:end] == word."""
+
+    label: NotRequired[str]
+    entity_group: NotRequired[str]
+    score: float
+    word: str
+    start: int
+    end: int
+
+
+class Answer(TypedDict):
+    answer: str
+    score: float
+    start: int
+    end: int
+
+
+class MaskFill(TypedDict):
+    score: float
+    token: int
+    token_str: str
+    sequence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds: waiting in the worker's queue, in the model, and in all as the front process saw it."""
+
+    queue_ms: float
+    model_ms: float
+    total_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer and how it was made. `outputs` has one element for each input, in order."""
+
+    model: str
+    revision: str
+    task: Task
+    outputs: Any  # list, or for feature-extraction a float32 array of shape (inputs, dimension)
+    tokens: int  # read by the model, special ones included
+    input_tokens: tuple[int, ...]  # tokens of each input as given, before any cut
+    windows: tuple[int, ...]  # how many windows each input was read in
+    truncated: tuple[bool, ...]  # whether the end of each input was not read
+    context_length: int | None
+    timing: Timing
