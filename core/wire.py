@@ -47,7 +47,7 @@ def pack(message: dict[str, Any]) -> bytes:
     body = msgpack.packb(message, default=_default, unicode_errors="surrogatepass")
     if len(body) > MAX_FRAME:
         raise WireError(f"frame of {len(body)} bytes is over the limit of {MAX_FRAME}")
-    return _LENGTH.pack(len(body)) + body
+    return _LENGTH.pack(len(body)) + bytes(body)
 
 
 def unpack(body: bytes) -> dict[str, Any]:

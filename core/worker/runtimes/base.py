@@ -13,6 +13,10 @@ import numpy as np
 from core.types import ModelInfo
 
 
+class ContextLost(Exception):
+    """The device's context is gone for good (device-side assert, illegal access): the process has to end."""
+
+
 @dataclass(slots=True)
 class Row:
     """One sequence of tokens to run: the unit of batching. Lengths are in tokens."""

@@ -1,0 +1,221 @@
+"""The one object that a route or a tab receives."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from core.errors import DeadlineExceeded, InvalidRequest, ModelNotFound, NoSupportedTask
+from core.fleet.job import LoadJob
+from core.fleet.launcher import Launcher
+from core.fleet.loading import Loader
+from core.fleet.record import Record
+from core.fleet.registry import Registry
+from core.hub import Hub
+from core.hub.catalog import Catalog, CatalogEntry
+from core.memory.probe import Probe
+from core.params import parse_params
+from core.settings import Settings
+from core.types import LoadEvent, ModelSpec, Reply, State, Task, Timing
+from core.views import ModelView, view
+
+VERSION = "0.1.0"
+
+
+class Core:
+    """Settings, registry, hub, catalogue and probe, wired together once by `app.py` or a test."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.catalog = Catalog.read()
+        self.probe = Probe()
+        self.hub = Hub(
+            models_dir=settings.models_dir,
+            starter_dir=settings.starter_dir,
+            endpoint=settings.hub_endpoint,
+            token=settings.hub_token,
+            offline=settings.offline,
+            allow_pickle=settings.allow_pickle_weights,
+        )
+        self.launcher = Launcher()
+        self.registry = Registry(settings, Loader(settings, self.hub, self.launcher), self.probe)
+        self._started = time.monotonic()
+        self._defaults: dict[Task, str | None] = {
+            Task.TEXT_CLASSIFICATION: settings.classify_model,
+            Task.FEATURE_EXTRACTION: settings.embed_model,
+        }
+
+    @property
+    def uptime_s(self) -> float:
+        return time.monotonic() - self._started
+
+    async def start(self) -> None:
+        """Makes the data directory and starts the fork server. Raises OSError when the directory cannot be made."""
+        await asyncio.to_thread(self.settings.data_dir.mkdir, parents=True, exist_ok=True)
+        await self.launcher.start()
+
+    async def stop(self) -> None:
+        """Drains, then ends every process."""
+        await self.registry.stop()
+        await self.launcher.stop()
+
+    # models
+
+    def models(self) -> list[ModelView]:
+        return [view(record) for record in self.registry.records()]
+
+    def model(self, name: str) -> ModelView:
+        """Raises ModelNotFound."""
+        return view(self.registry.get(name))
+
+    async def load(self, spec: ModelSpec, *, admin: bool = False) -> LoadJob:
+        """Starts a load, or joins it. Raises what can be said before weights move; the rest ends the job."""
+        return await self.registry.load(spec, admin=admin)
+
+    def events(self, name: str) -> AsyncIterator[LoadEvent]:
+        """The current step of a model's load and those that follow. Raises ModelNotFound at once."""
+        record = self.registry.get(name)
+        job = record.job
+        if job is None:
+            raise ModelNotFound(f"{name} has not been loaded yet.")
+        return job.events()
+
+    async def cancel(self, name: str) -> None:
+        await self.registry.cancel(name)
+
+    async def unload(self, name: str) -> dict[str, int]:
+        """Bytes given back, by device."""
+        return await self.registry.unload(name)
+
+    def catalog_entries(self, task: Task | None = None) -> list[CatalogEntry]:
+        return self.catalog.for_task(task) if task else list(self.catalog.entries)
+
+    # use
+
+    def resolve(self, name: str | None, task: Task) -> str:
+        """The name of the model that a request means, known to the registry afterwards.
+
+        Said by name; else the setting for this task; else the only loaded model that can do it; else the starter.
+        A catalogue model that is not in memory is put in line to be loaded. Raises ModelNotFound.
+        """
+        name = name or self._defaults.get(task) or self._only_loaded(task) or self._starter(task)
+        if name is None:
+            raise ModelNotFound(
+                f"No model is loaded for {task}. Load one with POST /models/load and name it in `model`."
+            )
+        if self.registry.find(name) is None:
+            self._start_known(name)
+        return name
+
+    def _start_known(self, name: str) -> None:
+        """Starts loading a model that the operator named in the settings or the catalogue lists."""
+        entry = self.catalog.get(name)
+        is_default = name in self._defaults.values()
+        if entry is None and not is_default:
+            raise ModelNotFound(f"There is no model `{name}` here. Load it with POST /models/load, or see GET /models.")
+        spec = entry.spec if entry else ModelSpec(name=name, source=name)
+        self.registry.start_load(spec, admin=is_default)
+
+    def _only_loaded(self, task: Task) -> str | None:
+        able = [record.name for record in self._ready() if record.info and task in record.info.tasks]
+        return able[0] if len(able) == 1 else None
+
+    def _ready(self) -> list[Record]:
+        return [record for record in self.registry.records() if record.state is State.READY]
+
+    def _starter(self, task: Task) -> str | None:
+        return next((entry.name for entry in self.catalog.for_task(task) if entry.starter), None)
+
+    async def run(self, task: Task, items: list[Any], fields: dict[str, Any], model: str | None = None) -> Reply:
+        """`task` on `items` (texts; question and context for question answering), by `model` or the default.
+
+        `fields` are those of `core/params.py`. Raises typed errors only.
+        """
+        params = parse_params(task, fields)
+        async with self.registry.lease(self.resolve(model, task), task) as record:
+            return await self._ask(record, task, items, params)
+
+    @contextlib.asynccontextmanager
+    async def leased(self, name: str) -> AsyncIterator[Record]:
+        """The model `name` kept in memory, for callers that choose the task by what the model can do."""
+        if self.registry.find(name) is None:
+            self._start_known(name)
+        async with self.registry.lease(name) as record:
+            yield record
+
+    async def predict(self, name: str, items: list[Any], fields: dict[str, Any], task: Task | None = None) -> Reply:
+        """The task the model was made for, or `task`, on `items`."""
+        async with self.leased(name) as record:
+            assert record.info is not None
+            if not record.info.tasks:
+                raise NoSupportedTask(f"{name} has no task that this server can run.")
+            chosen = task or record.info.tasks[0]
+            if chosen not in record.info.tasks:
+                raise InvalidRequest(f"{name} cannot do {chosen}; it can do: {', '.join(record.info.tasks)}.")
+            return await self._ask(record, chosen, items, parse_params(chosen, fields))
+
+    async def _ask(self, record: Record, task: Task, items: list[Any], params: dict[str, Any]) -> Reply:
+        assert record.worker is not None
+        assert record.info is not None
+        assert record.inspection is not None
+        worker, info, started = record.worker, record.info, time.monotonic()
+        try:
+            raw = await worker.call(
+                "run", deadline_s=self.settings.request_timeout_s, task=task, items=items, params=params
+            )
+        except DeadlineExceeded:
+            self.registry.in_background(worker.is_alive())  # slow, or hung? A hung one is killed
+            raise
+        return Reply(
+            model=record.name,
+            revision=record.inspection.revision,
+            task=task,
+            outputs=raw["outputs"],
+            tokens=raw["tokens"],
+            input_tokens=tuple(raw["input_tokens"]),
+            windows=tuple(raw["windows"]),
+            truncated=tuple(raw["truncated"]),
+            context_length=info.context_length,
+            timing=Timing(raw["queue_ms"], raw["model_ms"], (time.monotonic() - started) * 1000),
+        )
+
+    # the machine
+
+    async def measure(self) -> None:
+        """Looks again at what every model holds."""
+        for record in self.registry.records():
+            await self.registry.measure(record)
+
+    async def cleanup(self) -> dict[str, int]:
+        """Gives back what is held for nothing: models that failed, and caches of idle workers. Bytes by device."""
+        freed: dict[str, int] = {}
+        for record in self.registry.records():
+            if record.state is State.FAILED:
+                await self.registry.unload(record.name)
+            elif record.state is State.READY and record.leases == 0 and record.worker is not None:
+                before = await self.registry.measure(record)
+                await record.worker.call("trim", deadline_s=self.settings.request_timeout_s)
+                after = await self.registry.measure(record)
+                for device in before:
+                    freed[device] = freed.get(device, 0) + max(0, before[device] - after.get(device, 0))
+        return freed
+
+    def check_ready(self) -> str | None:
+        """Why the server should not be sent requests now; None when it should."""
+        if self.registry.is_stopping:
+            return "The server is stopping."
+        return _unwritable(self.settings.data_dir)
+
+
+def _unwritable(directory: Path) -> str | None:
+    probe = directory / ".write-check"
+    try:
+        probe.write_bytes(b"ok")
+        probe.unlink()
+    except OSError as error:
+        return f"The data directory cannot be written: {error.strerror}. Free space or set BERTH_DATA_DIR."
+    return None

@@ -1,0 +1,1 @@
+"""Where models live: the fork server, the workers, their states, and who may use which when."""

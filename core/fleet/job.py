@@ -1,0 +1,66 @@
+"""A load as a job: one for all who want the same model, with events that any number may follow, and a cancel."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from core.errors import BerthError, LoadCancelled
+from core.types import Inspection, LoadEvent, ModelInfo
+
+
+class LoadJob:
+    """`inspected` ends when it is known what the repository is, `done` when the model is ready; both with the
+    load's typed error otherwise."""
+
+    def __init__(self, model: str) -> None:
+        loop = asyncio.get_running_loop()
+        self.model = model
+        self.inspected: asyncio.Future[Inspection] = loop.create_future()
+        self.done: asyncio.Future[ModelInfo] = loop.create_future()
+        self.current = LoadEvent("queued", model)
+        self.task: asyncio.Task[None] | None = None
+        self._listeners: set[asyncio.Queue[LoadEvent]] = set()
+        for future in (self.inspected, self.done):  # a failure nobody waits for is not an unhandled one
+            future.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+
+    def say(self, stage: str, **data: Any) -> None:
+        """Moves the job to `stage` and tells every listener."""
+        self.current = LoadEvent(stage, self.model, data)
+        for queue in self._listeners:
+            if queue.full():  # a slow listener misses steps in between, never the newest
+                queue.get_nowait()
+            queue.put_nowait(self.current)
+
+    def succeed(self, info: ModelInfo, **data: Any) -> None:
+        self.done.set_result(info)
+        self.say("ready", **data)
+
+    def fail(self, error: BerthError) -> None:
+        """Ends the job; everybody who waits for it gets `error`."""
+        for future in (self.inspected, self.done):
+            if not future.done():
+                future.set_exception(type(error)(error.message, retry_after=error.retry_after))
+        stage = "cancelled" if isinstance(error, LoadCancelled) else "failed"
+        self.say(stage, error={"type": error.type, "message": error.message})
+
+    async def events(self) -> AsyncIterator[LoadEvent]:
+        """The current event, then each that follows, up to the last."""
+        queue: asyncio.Queue[LoadEvent] = asyncio.Queue(maxsize=64)
+        queue.put_nowait(self.current)
+        self._listeners.add(queue)
+        try:
+            while True:
+                event = await queue.get()
+                yield event
+                if event.is_last:
+                    return
+        finally:
+            self._listeners.discard(queue)
+
+    async def cancel(self) -> None:
+        """Stops the load at whatever it is doing and waits until all it took is given back."""
+        if self.task is not None and not self.task.done():
+            self.task.cancel()
+            await asyncio.wait([self.task])

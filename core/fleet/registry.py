@@ -1,0 +1,244 @@
+"""name → model: loads that coalesce, leases, unloads that drain, and restarts after a death.
+
+Runs on one event loop, so a check and the change that follows it need no lock as long as nothing awaits between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, Protocol
+
+from core.errors import (
+    BerthError,
+    ModelDraining,
+    ModelFailed,
+    ModelLoading,
+    ModelNotFound,
+    QueueFull,
+    ShuttingDown,
+    TaskNotSupported,
+    WorkerCrashed,
+    WrongState,
+)
+from core.fleet.job import LoadJob
+from core.fleet.loading import Loader
+from core.fleet.record import DEATHS, Record
+from core.fleet.worker import Worker
+from core.settings import Settings
+from core.types import ModelSpec, State, Task
+
+log = logging.getLogger(__name__)
+
+
+class ProcessProbe(Protocol):
+    def process(self, pid: int) -> dict[str, int]: ...
+
+
+class Registry:
+    """Owns the records. Everything that loads, uses or unloads a model comes through here."""
+
+    def __init__(self, settings: Settings, loader: Loader, probe: ProcessProbe) -> None:
+        self._settings = settings
+        self._loader = loader
+        self._probe = probe
+        self._records: dict[str, Record] = {}
+        self._background: set[asyncio.Task[object]] = set()
+        self.is_stopping = False
+
+    def records(self) -> list[Record]:
+        return list(self._records.values())
+
+    def find(self, name: str) -> Record | None:
+        return self._records.get(name)
+
+    def get(self, name: str) -> Record:
+        """Raises ModelNotFound."""
+        record = self._records.get(name)
+        if record is None:
+            raise ModelNotFound(f"There is no model `{name}` here. Load it with POST /models/load, or see GET /models.")
+        return record
+
+    async def load(self, spec: ModelSpec, *, admin: bool = False) -> LoadJob:
+        """Starts loading `spec`, or joins the load of it, and returns once it is known what the repository is.
+
+        Raises what inspecting it raises; WrongState when the name is taken by something else.
+        """
+        job = self.start_load(spec, admin=admin)
+        await asyncio.shield(job.inspected)
+        return job
+
+    def start_load(self, spec: ModelSpec, *, admin: bool = False) -> LoadJob:
+        """As `load`, without waiting for anything."""
+        if self.is_stopping:
+            raise ShuttingDown("The server is stopping. Try again when it is back.", retry_after=10)
+        record = self._records.get(spec.name)
+        if record is not None:
+            if record.state in (State.DRAINING, State.UNLOADING):
+                raise ModelDraining(f"{spec.name} is being unloaded. Load it again in a moment.")
+            if record.state not in (State.ABSENT, State.FAILED):
+                field = record.differs_from(spec)
+                if field:
+                    raise WrongState(
+                        f"{spec.name} is already {record.state.shown} with another `{field}`. "
+                        "Unload it first, or load this one under another name."
+                    )
+                assert record.job is not None
+                return record.job
+        return self._begin(spec, record, admin)
+
+    def _begin(self, spec: ModelSpec, before: Record | None, admin: bool) -> LoadJob:
+        record = before or Record(spec)
+        if record.state is State.FAILED:
+            record.deaths.clear()
+        record.spec = spec
+        record.move(State.QUEUED)
+        record.job = job = LoadJob(spec.name)
+        self._records[spec.name] = record
+        job.task = asyncio.create_task(self._load(record, job, admin))
+        return job
+
+    async def _load(self, record: Record, job: LoadJob, admin: bool) -> None:
+        try:
+            record.worker = await self._loader.load(record, job, admin=admin)
+        except asyncio.CancelledError:
+            self._forget(record)
+            raise
+        except BerthError as error:
+            record.last_error = error
+            if not job.inspected.done():
+                self._forget(record)  # nonsense leaves no trace
+            else:
+                record.move(State.FAILED)
+            job.fail(error)
+            return
+        worker = record.worker
+        worker.died.add_done_callback(lambda died: self._on_death(record, worker, died.result()))
+        await self.measure(record)
+
+    def _forget(self, record: Record) -> None:
+        record.move(State.ABSENT)
+        if self._records.get(record.name) is record:
+            del self._records[record.name]
+
+    def _on_death(self, record: Record, worker: Worker, reason: WorkerCrashed) -> None:
+        if record.worker is not worker:
+            return  # it was told to end
+        log.error("%s", reason.message)
+        record.worker, record.last_error, record.measured = None, reason, {}
+        if record.died():
+            record.move(State.FAILED)
+            record.last_error = ModelFailed(
+                f"{record.name} has died {DEATHS} times in five minutes and is not started again by itself. "
+                f"{reason.message.removesuffix(' Send the request again.')} Load it again to try once more."
+            )
+        else:
+            record.move(State.ABSENT)
+
+    @contextlib.asynccontextmanager
+    async def lease(self, name: str, task: Task | None = None) -> AsyncIterator[Record]:
+        """The model in memory and ready, kept so for the length of the block.
+
+        A model that is known but not in memory is started; one being loaded is waited for, up to a limit.
+        Raises ModelNotFound, TaskNotSupported, QueueFull, ModelLoading, ModelDraining, ModelFailed, ShuttingDown,
+        and the load's own error.
+        """
+        record = self.get(name)
+        if self.is_stopping:
+            raise ShuttingDown("The server is stopping. Try again when it is back.", retry_after=10)
+        if record.leases >= self._settings.max_queue:
+            raise QueueFull(f"{name} has {record.leases} requests waiting, as many as it takes. Try again shortly.")
+        if record.state in (State.DRAINING, State.UNLOADING):
+            raise ModelDraining(f"{name} is being unloaded. Load it again to use it.")
+        record.take()
+        try:
+            await self._until_ready(record)
+            assert record.info is not None
+            if task is not None and task not in record.info.tasks:
+                able = ", ".join(record.info.tasks)
+                raise TaskNotSupported(f"{name} cannot do {task}; it can do: {able}. Choose another model or task.")
+            yield record
+            record.served += 1
+        finally:
+            record.give_back()
+
+    async def _until_ready(self, record: Record) -> None:
+        if record.state is State.FAILED:
+            assert record.last_error is not None
+            raise type(record.last_error)(record.last_error.message)
+        if record.state is State.ABSENT:  # it died; this request brings it back
+            self._begin(record.spec, record, admin=True)
+        if record.state is State.READY:
+            return
+        assert record.job is not None
+        try:
+            async with asyncio.timeout(self._settings.load_wait_s):
+                await asyncio.shield(record.job.done)
+        except TimeoutError:
+            event = record.job.current
+            done, total = event.data.get("done"), event.data.get("total")
+            share = f" ({done * 100 // total} %)" if done and total else ""
+            raise ModelLoading(
+                f"{record.name} is still {event.stage}{share}. Follow GET /models/{record.name}/events and try again.",
+                retry_after=5,
+            ) from None
+        if record.worker is None:  # unloaded, or dead, in the moment between
+            raise ModelDraining(f"{record.name} was unloaded while this request waited. Try again.")
+
+    async def cancel(self, name: str) -> None:
+        """Stops a load. Raises ModelNotFound, or WrongState when nothing is being loaded."""
+        record = self.get(name)
+        if not record.state.is_loading or record.job is None:
+            raise WrongState(f"{name} is {record.state.shown}: there is no load to cancel.")
+        await record.job.cancel()
+
+    async def unload(self, name: str) -> dict[str, int]:
+        """Waits for requests in flight, ends the process, and says how many bytes that gave back, by device.
+
+        Two unloads at once get the same answer. Raises ModelNotFound.
+        """
+        record = self.get(name)
+        if record.unloading is None:
+            record.unloading = asyncio.create_task(self._unload(record))
+        return await asyncio.shield(record.unloading)
+
+    async def _unload(self, record: Record) -> dict[str, int]:
+        if record.state.is_loading:
+            assert record.job is not None
+            await record.job.cancel()
+            return {}
+        freed: dict[str, int] = {}
+        if record.state is State.READY:
+            record.move(State.DRAINING)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.drain_s):
+                    await record.idle.wait()
+        if record.state is State.DRAINING:
+            freed = await self.measure(record)
+            worker, record.worker = record.worker, None
+            record.move(State.UNLOADING)
+            if worker is not None:
+                await worker.close()
+        if record.state is not State.ABSENT:
+            record.move(State.ABSENT)
+        self._records.pop(record.name, None)
+        return freed
+
+    async def measure(self, record: Record) -> dict[str, int]:
+        """Bytes that the model's process holds, by device, now."""
+        if record.worker is not None and not record.worker.died.done():
+            record.measured = await asyncio.to_thread(self._probe.process, record.worker.pid)
+        return record.measured
+
+    def in_background(self, work: Coroutine[Any, Any, object]) -> None:
+        """Runs `work` beside the requests and keeps it from being collected."""
+        task: asyncio.Task[object] = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def stop(self) -> None:
+        """No new work; what is in flight may finish within the drain time; then every process ends."""
+        self.is_stopping = True
+        await asyncio.gather(*(self.unload(record.name) for record in self.records()), return_exceptions=True)

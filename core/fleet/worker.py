@@ -1,0 +1,158 @@
+"""A model's process as the front process sees it: calls in flight, and one typed error for all when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from core import wire
+from core.errors import BerthError, DeadlineExceeded, WorkerCrashed, revive
+from core.fleet.launcher import Process
+
+_PING_S = 2.0  # a worker that does not answer a ping for this long is hung
+_EXIT_S = 5.0  # a worker that was told to end has this long
+
+Event = Callable[[dict[str, Any]], None]
+
+
+class Worker:
+    """Owns the process and its socket. `died` ends with the reason once the process is gone."""
+
+    def __init__(self, name: str, process: Process) -> None:
+        self.name = name
+        self.process = process
+        self.died: asyncio.Future[WorkerCrashed] = asyncio.get_running_loop().create_future()
+        self._numbers = itertools.count(1)
+        self._calls: dict[int, tuple[asyncio.Future[Any], Event | None]] = {}
+        self._writer: asyncio.StreamWriter | None = None
+        self._reading: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._calls)
+
+    async def open(self) -> None:
+        """Starts listening. Called once, before any call."""
+        reader, self._writer = await asyncio.open_connection(sock=self.process.sock)
+        self._reading = asyncio.create_task(self._read(reader))
+
+    async def call(self, op: str, *, deadline_s: float, on_event: Event | None = None, **fields: Any) -> Any:
+        """One request and its result.
+
+        Raises what the worker raised, WorkerCrashed when it dies meanwhile, DeadlineExceeded when it takes too
+        long; cancelling this coroutine or running out of time withdraws the request from the worker.
+        """
+        if self.died.done():
+            raise _copy(self.died.result())
+        number = next(self._numbers)
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._calls[number] = (answer, on_event)
+        try:
+            await self._send({"id": number, "op": op, **fields})
+            async with asyncio.timeout(deadline_s):
+                return await answer
+        except TimeoutError:
+            self._withdraw(number)
+            raise DeadlineExceeded(
+                f"{self.name} did not answer within {deadline_s:g} s. Send less text, or raise BERTH_REQUEST_TIMEOUT."
+            ) from None
+        except asyncio.CancelledError:
+            self._withdraw(number)
+            raise
+        finally:
+            self._calls.pop(number, None)
+
+    async def is_alive(self) -> bool:
+        """Whether the process still reads its socket; one that does not is killed."""
+        try:
+            await self.call("ping", deadline_s=_PING_S)
+        except DeadlineExceeded:
+            self.process.kill()
+            return False
+        except WorkerCrashed:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Ends the process and waits until it is gone."""
+        if self._writer is not None:
+            self._writer.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_EXIT_S):
+                await asyncio.shield(self.process.exited)
+        self.process.kill()
+        await asyncio.shield(self.process.exited)
+        if self._reading is not None:
+            await self._reading
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        assert self._writer is not None
+        with contextlib.suppress(ConnectionError):  # the reader sees the end and fails the call
+            self._writer.write(wire.pack(message))
+            await self._writer.drain()
+
+    def _withdraw(self, number: int) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(wire.pack({"id": 0, "op": "cancel", "target": number}))
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        try:
+            while (message := await wire.read_frame(reader)) is not None:
+                self._deliver(message)
+        except wire.WireError:
+            self.process.kill()
+        finally:
+            await self._bury()
+
+    def _deliver(self, message: dict[str, Any]) -> None:
+        answer, on_event = self._calls.get(message["id"], (None, None))
+        if answer is None or answer.done():
+            return
+        if "event" in message:
+            if on_event is not None:
+                on_event(message["event"])
+        elif "error" in message:
+            answer.set_exception(revive(message["error"]["type"], message["error"]["message"]))
+        else:
+            answer.set_result(message["result"])
+
+    async def _bury(self) -> None:
+        """The socket has ended: so does the process, and every call."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):  # its exit status, if it is about to come
+                await asyncio.shield(self.process.exited)
+        self.process.kill()
+        reason = WorkerCrashed(f"The process of {self.name} has ended{_how(self.process)}. Send the request again.")
+        self.died.set_result(reason)
+        for answer, _ in self._calls.values():
+            if not answer.done():
+                answer.set_exception(_copy(reason))
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _how(process: Process) -> str:
+    if not process.exited.done():
+        return ""
+    status = process.exited.result()
+    if status < 0:
+        how = f" by {signal.Signals(-status).name}"
+        if status == -signal.SIGKILL:
+            how += " (the system kills so when memory runs out)"
+    else:
+        how = f" with status {status}"
+    words = process.last_words
+    return f"{how}; its last line was: {words}" if words and status != 0 else how
+
+
+def _copy(error: BerthError) -> BerthError:
+    """An exception that several waiters raise must be a different object for each."""
+    return type(error)(error.message, retry_after=error.retry_after)

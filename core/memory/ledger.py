@@ -1,0 +1,24 @@
+"""What a model is promised before it loads, told from its headers."""
+
+from __future__ import annotations
+
+from core.types import Inspection, Quantization
+
+# What a worker holds besides weights: measured on a starter model, private memory of the process after warm-up.
+OVERHEAD_BYTES = 64 * 1024 * 1024
+
+
+def promised_bytes(inspection: Inspection) -> int:
+    """Host bytes for the weights at the load's precision, and the process around them."""
+    weights = inspection.weight_bytes
+    stored = {"float16": 2, "bfloat16": 2, "F16": 2, "BF16": 2}.get(inspection.dtype or "", 4)
+    match inspection.spec.quantization, inspection.spec.dtype:
+        case Quantization.INT8, _:
+            weights = weights // stored
+        case Quantization.NF4, _:
+            weights = weights // stored * 55 // 100
+        case None, "float16" | "bfloat16":
+            weights = weights // stored * 2
+        case _:
+            weights = weights // stored * 4
+    return weights + OVERHEAD_BYTES

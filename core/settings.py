@@ -1,0 +1,101 @@
+"""One Settings, made once by `app.py` from the environment, `.env` and the command line. Nobody else reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from core.errors import InvalidRequest
+
+PROJECT = Path(__file__).resolve().parent.parent
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+MIB = 1024 * 1024
+
+
+def _env(name: str, default: Any, help_text: str, **limits: Any) -> Any:
+    return Field(default, validation_alias=name, description=help_text, **limits)
+
+
+class Settings(BaseSettings):
+    """Every setting, its environment name, default and unit. `docs/settings.md` is printed from this class."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, populate_by_name=True)
+
+    host: str = _env("HOST", "127.0.0.1", "Address to listen on.")
+    port: int = _env("PORT", 7860, "Port to listen on.", ge=0, le=65535)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _env("LOG_LEVEL", "INFO", "How much is logged.")
+
+    models_dir: Path = _env("BERTH_MODELS_DIR", Path("models"), "Directory of your own models.")
+    data_dir: Path = _env("BERTH_DATA_DIR", Path("data"), "Directory for what the server writes.")
+    starter_dir: Path = _env("BERTH_STARTER_DIR", PROJECT / "starter", "Directory of the starter models.")
+
+    api_keys: Annotated[tuple[str, ...], NoDecode] = _env(
+        "BERTH_API_KEYS", (), "Keys that may use models, separated by commas. None: use needs no key."
+    )
+    admin_key: str | None = _env("BERTH_ADMIN_KEY", None, "Key that may also load, unload and clean up.")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = _env(
+        "BERTH_CORS_ORIGINS", (), "Origins whose pages may call the API, separated by commas."
+    )
+
+    hub_endpoint: str | None = _env("HF_ENDPOINT", None, "Hub to download from.")
+    hub_token: str | None = _env("HF_TOKEN", None, "Token for gated and private repositories; sent to the Hub alone.")
+    offline: bool = _env("HF_HUB_OFFLINE", False, "Use only what is already on disk.")
+    allow_pickle_weights: bool = _env(
+        "ALLOW_PICKLE_WEIGHTS", True, "Whether an admin may load `pytorch_model.bin` (tensors only, never code)."
+    )
+
+    device: str = _env("BERTH_DEVICE", "auto", "Where models run unless a load says: auto, cpu, cuda, cuda:N.")
+    threads: int | None = _env("BERTH_THREADS", None, "CPU threads of each model; unset: one a core.", ge=1, le=1024)
+    classify_model: str | None = _env("BERTH_CLASSIFY_MODEL", None, "Model of `POST /predict`.")
+    embed_model: str = _env(
+        "BERTH_EMBED_MODEL", "paraphrase-multilingual-MiniLM-L12-v2", "Model of `/api/v1/embed` and its kin."
+    )
+
+    max_queue: int = _env("BERTH_MAX_QUEUE", 256, "Requests one model may have waiting or running.", ge=1)
+    request_timeout_s: float = _env("BERTH_REQUEST_TIMEOUT", 120.0, "Seconds a request may take.", gt=0)
+    load_timeout_s: float = _env("BERTH_LOAD_TIMEOUT", 900.0, "Seconds a model may take from disk to ready.", gt=0)
+    load_wait_s: float = _env(
+        "BERTH_LOAD_WAIT", 60.0, "Seconds a request waits for a model that is being loaded.", ge=0
+    )
+    drain_s: float = _env("BERTH_DRAIN", 20.0, "Seconds a stop or unload waits for requests in flight.", ge=0)
+    max_body_mb: float = _env("BERTH_MAX_BODY_MB", 10.0, "Largest request body, in MiB.", gt=0)
+
+    @field_validator("api_keys", "cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("admin_key", "hub_token", "hub_endpoint", "classify_model", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: Any) -> Any:
+        return value or None
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.host in LOOPBACK
+
+    @property
+    def max_body_bytes(self) -> int:
+        return int(self.max_body_mb * MIB)
+
+
+def read_settings(**given: Any) -> Settings:
+    """Settings from the environment and `.env`, with `given` (the command line) on top.
+
+    Raises InvalidRequest whose message names each variable that cannot be read.
+    """
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)]
+        raise InvalidRequest("Settings cannot be read. " + "; ".join(lines)) from None

@@ -1,0 +1,193 @@
+"""Which rows go through the model together.
+
+No timer: an idle model answers at once, a busy one finds a fuller queue each time it looks. Requests take turns
+to name the first row of a batch, so that one large request cannot hold back the small ones behind it; the batch
+is then filled with the rows nearest to it in length, whoever they belong to, as long as the padding that they
+bring costs less than the forward passes that they save.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Callable
+from threading import Condition
+
+import numpy as np
+
+from core.errors import BerthError, InternalError
+from core.worker.runtimes.base import ContextLost, Runtime
+from core.worker.tasks.base import Prepared
+
+log = logging.getLogger(__name__)
+
+MAX_ROWS = 256  # in one forward pass
+
+
+class Job:
+    """A request's rows on their way through the model. Owned by the batcher until `on_done` is called."""
+
+    def __init__(self, prepared: Prepared, on_done: Callable[[Job], None]) -> None:
+        self.prepared = prepared
+        self.on_done = on_done
+        self.arrays: list[np.ndarray | None] = [None] * len(prepared.rows)
+        self.error: BerthError | None = None
+        self.is_cancelled = False
+        self.added_at = time.monotonic()
+        self.started_at: float | None = None
+        self.model_s = 0.0
+        # positions in `prepared.rows` not yet taken; from the end, so longest first
+        self.waiting = sorted(range(len(prepared.rows)), key=lambda index: prepared.rows[index].length)
+        self.missing = len(prepared.rows)
+
+    @property
+    def queue_s(self) -> float:
+        return (self.started_at or self.added_at) - self.added_at
+
+
+# (want, length, job's number, row's index): sorted, this puts rows that pad well side by side
+_Key = tuple[str, int, int, int]
+
+
+class Batcher:
+    """The queue of rows in front of one model thread."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._changed = Condition()  # guards everything below; never held during a forward pass
+        self._keys: list[_Key] = []
+        self._jobs: dict[int, Job] = {}
+        self._turns: deque[int] = deque()
+        self._numbers = 0
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def add(self, job: Job) -> None:
+        """Queues the rows of `job`. A job without rows is done at once."""
+        if not job.prepared.rows:
+            job.on_done(job)
+            return
+        with self._changed:
+            self._numbers += 1
+            number = self._numbers
+            self._jobs[number] = job
+            self._turns.append(number)
+            for index, row in enumerate(job.prepared.rows):
+                row.owner = number
+                insort(self._keys, (row.want, row.length, number, index))
+            self._changed.notify()
+
+    def cancel(self, job: Job) -> None:
+        """Drops what has not been taken yet; a forward pass under way ends first. `on_done` is not called."""
+        with self._changed:
+            job.is_cancelled = True
+            if job.prepared.rows:
+                self._forget(job.prepared.rows[0].owner)
+
+    def run(self) -> None:
+        """The model thread."""
+        while True:
+            self._pass(self.take())
+
+    def take(self) -> list[tuple[Job, int]]:
+        """The next batch as (job, index of its row). Waits for one."""
+        with self._changed:
+            while not self._keys:
+                self._changed.wait()
+            keys = self._best_batch()
+            batch = []
+            for key in keys:
+                self._keys.pop(bisect_left(self._keys, key))
+                job = self._jobs[key[2]]
+                job.waiting.remove(key[3])
+                job.started_at = job.started_at or time.monotonic()
+                batch.append((job, key[3]))
+            return batch
+
+    def _best_batch(self) -> list[_Key]:
+        while not self._jobs[self._turns[0]].waiting:  # wholly taken, still in the model or done
+            self._turns.popleft()
+        number = self._turns[0]
+        self._turns.rotate(-1)
+        index = self._jobs[number].waiting[-1]
+        row = self._jobs[number].prepared.rows[index]
+        low = bisect_left(self._keys, (row.want, row.length, number, index))
+        high = low + 1
+        total = longest = row.length
+        while high - low < MAX_ROWS:
+            grown = min(
+                (self._grow(side, low, high, total, longest) for side in (low - 1, high)),
+                key=lambda option: option[0],
+            )
+            padding, side, total_then, longest_then = grown
+            if side is None or padding > self._runtime.overhead_tokens * (high - low):
+                break
+            total, longest = total_then, longest_then
+            low, high = min(low, side), max(high, side + 1)
+        return self._keys[low:high]
+
+    def _grow(self, side: int, low: int, high: int, total: int, longest: int) -> tuple[float, int | None, int, int]:
+        """What the batch would be with the row at `side` too: padding in tokens, side or None, tokens, longest."""
+        if not 0 <= side < len(self._keys) or self._keys[side][0] != self._keys[low][0]:
+            return (float("inf"), None, total, longest)
+        length = self._keys[side][1]
+        total, longest, count = total + length, max(longest, length), high - low + 1
+        if longest * count > self._runtime.max_batch_tokens:
+            return (float("inf"), None, total, longest)
+        return (float(longest * count - total), side, total, longest)
+
+    def _pass(self, batch: list[tuple[Job, int]]) -> None:
+        """Runs `batch`; one that fails is halved until only the rows at fault fail."""
+        batch = [(job, index) for job, index in batch if job.error is None and not job.is_cancelled]
+        if not batch:
+            return
+        started = time.monotonic()
+        error: BerthError | None = None
+        arrays: list[np.ndarray] = []
+        try:
+            arrays = self._runtime.forward([job.prepared.rows[index] for job, index in batch])
+        except BerthError as caught:
+            error = type(caught)(caught.message)  # a fresh one: the caught one holds frames, and frames hold tensors
+        except ContextLost:
+            raise
+        except Exception as caught:
+            log.exception("forward pass failed")
+            error = InternalError(f"The model failed on this input: {type(caught).__name__}: {str(caught)[:300]}")
+        taken = time.monotonic() - started
+        for job in {id(job): job for job, _ in batch}.values():
+            job.model_s += taken
+        if error is not None and len(batch) > 1:
+            middle = len(batch) // 2
+            self._pass(batch[:middle])
+            self._pass(batch[middle:])
+        elif error is not None:
+            self._settle(batch[0][0], batch[0][1], None, error)
+        else:
+            for (job, index), array in zip(batch, arrays, strict=True):
+                self._settle(job, index, array, None)
+
+    def _settle(self, job: Job, index: int, array: np.ndarray | None, error: BerthError | None) -> None:
+        with self._changed:
+            if job.is_cancelled or job.error is not None:
+                return  # already answered
+            job.arrays[index] = array
+            job.missing -= 1
+            job.error = error
+            if job.missing and error is None:
+                return
+            self._forget(job.prepared.rows[index].owner)
+        job.on_done(job)
+
+    def _forget(self, number: int) -> None:
+        job = self._jobs.pop(number, None)
+        if job is None:
+            return
+        for index in job.waiting:
+            row = job.prepared.rows[index]
+            self._keys.pop(bisect_left(self._keys, (row.want, row.length, number, index)))
+        job.waiting.clear()
+        if number in self._turns:
+            self._turns.remove(number)

@@ -1,0 +1,174 @@
+"""One model's process: reads requests from its socket, tokenises on one thread, runs the model on another.
+
+Requests: `{"id", "op"}` with op `load` (`request`), `run` (`task`, `items`, `params`), `cancel` (`target`), `trim`
+or `ping`. Answers: `{"id", "result"}` or `{"id", "error": {"type", "message"}}`; a load also sends
+`{"id", "event": {"stage", …}}`. End of file means that the front process is done with this model, or gone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import gc
+import logging
+import os
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from threading import Lock, Thread
+from typing import Any
+
+from core import wire
+from core.errors import BerthError, InternalError
+from core.types import Quantization, Runtime, Task
+from core.worker import runtimes, tasks
+from core.worker.batching import Batcher, Job
+from core.worker.runtimes.base import ContextLost
+from core.worker.runtimes.base import Runtime as LoadedModel
+
+log = logging.getLogger(__name__)
+
+CONTEXT_LOST = 70  # exit status: the device's context is gone, only a new process gets another
+
+
+class Server:
+    """Owns the socket, the text thread and the model thread."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._send_lock = Lock()  # guards the socket's write side: two threads answer
+        self._text = ThreadPoolExecutor(1, "text")
+        self._model: LoadedModel | None = None
+        self._batcher: Batcher | None = None
+        self._jobs: dict[int, Job] = {}  # in flight by request id; the text thread's alone
+
+    def serve(self) -> None:
+        """Until the front process closes the socket."""
+        while (message := wire.receive(self._sock)) is not None:
+            match message["op"]:
+                case "load":
+                    Thread(target=self._load, args=(message,), name="model", daemon=True).start()
+                case "run":
+                    self._text.submit(self._prepare, message)
+                case "cancel":
+                    self._text.submit(self._cancel, message["target"])
+                case "trim":
+                    self._text.submit(self._trim, message["id"])
+                case "ping":
+                    self._send({"id": message["id"], "result": "pong"})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        frame = wire.pack(message)
+        with self._send_lock:
+            try:
+                self._sock.sendall(frame)
+            except (BrokenPipeError, ConnectionResetError):
+                os._exit(0)  # nobody is left to answer
+
+    def _fail(self, call_id: int, error: BaseException) -> None:
+        if isinstance(error, ContextLost):
+            log.error("the device's context is lost: %s", error)
+            os._exit(CONTEXT_LOST)
+        if not isinstance(error, BerthError):
+            log.error("unexpected error", exc_info=error)
+            error = InternalError(f"{type(error).__name__}: {str(error)[:500]}")
+        self._send({"id": call_id, "error": {"type": error.type, "message": error.message}})
+
+    def _load(self, message: dict[str, Any]) -> None:
+        """Loads the model, then stays as its thread."""
+        call_id = message["id"]
+        try:
+            request = _load_request(message["request"])
+            self._model = runtimes.load(
+                request, lambda stage, data: self._send({"id": call_id, "event": {"stage": stage, **data}})
+            )
+            self._batcher = Batcher(self._model)
+            self._send({"id": call_id, "result": asdict(self._model.info)})
+        except BaseException as error:  # tokenizers panic with a BaseException of their own
+            return self._fail(call_id, error)
+        try:
+            self._batcher.run()
+        except BaseException as error:
+            log.critical("the model thread has ended", exc_info=error)
+            os._exit(CONTEXT_LOST)
+
+    def _prepare(self, message: dict[str, Any]) -> None:
+        """On the text thread: texts to rows."""
+        call_id = message["id"]
+        assert self._model is not None
+        assert self._batcher is not None
+        try:
+            prepared = tasks.prepare(Task(message["task"]), self._model, message["items"], message["params"])
+            job = Job(prepared, lambda done: self._finished(call_id, done))
+        except BaseException as error:
+            self._fail(call_id, error)
+            return
+        self._jobs[call_id] = job
+        self._batcher.add(job)
+
+    def _cancel(self, target: int) -> None:
+        """On the text thread, so after the tokenising of what it cancels."""
+        job = self._jobs.pop(target, None)
+        if job is not None and self._batcher is not None:
+            self._batcher.cancel(job)
+
+    def _trim(self, call_id: int) -> None:
+        """Gives caches back to the device and the system."""
+        gc.collect()
+        if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        ctypes.CDLL(None).malloc_trim(0)
+        self._send({"id": call_id, "result": None})
+
+    def _finished(self, call_id: int, job: Job) -> None:
+        """On the model thread: leave the rest to the text thread."""
+        self._text.submit(self._answer, call_id, job)
+
+    def _answer(self, call_id: int, job: Job) -> None:
+        if self._jobs.pop(call_id, None) is None:
+            return  # cancelled
+        try:
+            if job.error is not None:
+                raise job.error
+            prepared = job.prepared
+            self._send(
+                {
+                    "id": call_id,
+                    "result": {
+                        "outputs": prepared.finish([array for array in job.arrays if array is not None]),
+                        "tokens": sum(row.length for row in prepared.rows),
+                        "input_tokens": prepared.input_tokens,
+                        "windows": prepared.windows,
+                        "truncated": prepared.truncated,
+                        "queue_ms": job.queue_s * 1000,
+                        "model_ms": job.model_s * 1000,
+                    },
+                }
+            )
+        except BaseException as error:
+            self._fail(call_id, error)
+
+
+def _load_request(raw: dict[str, Any]) -> runtimes.LoadRequest:
+    """The load request as it crossed the wire, with its enumerations back in place."""
+    return runtimes.LoadRequest(
+        **{
+            **raw,
+            "runtime": Runtime(raw["runtime"]),
+            "tasks": tuple(Task(name) for name in raw["tasks"]),
+            "quantization": Quantization(raw["quantization"]) if raw["quantization"] else None,
+        }
+    )
+
+
+def serve(sock: socket.socket) -> None:
+    """Serves one model on `sock` until the other end closes. Log lines go to standard error."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    faulthandler.enable()
+    Server(sock).serve()
+    os._exit(0)  # at once: threads in native code would only delay the release of memory
+
+
+if __name__ == "__main__":  # where forking is not possible: a fresh process
+    serve(socket.socket(fileno=int(sys.argv[1])))
