@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from core.worker.runtimes.base import Row
+from core.errors import InvalidRequest
+from core.worker.runtimes.base import Row, Runtime
 
 
 @dataclass(slots=True)
@@ -23,3 +24,44 @@ class Prepared:
     input_tokens: list[int]  # of each item as given, special tokens included, before any cut
     windows: list[int]  # windows each item was read in
     truncated: list[bool]  # whether the end of each item was not read
+
+
+def room(runtime: Runtime, overhead: int, max_length: int | None = None) -> int:
+    """Tokens of the text itself that one row holds beside `overhead` special ones. Raises InvalidRequest."""
+    limits = [limit for limit in (runtime.info.context_length, max_length) if limit is not None]
+    if not limits:
+        return 10**9  # a model without positions reads any length
+    if min(limits) <= overhead:
+        raise InvalidRequest(f"`max_length` must be above {overhead}: that many special tokens stand around a text.")
+    return min(limits) - overhead
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Over the last axis."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    # tanh does not overflow where exp(-x) would
+    return 0.5 * (1.0 + np.tanh(0.5 * logits))
+
+
+def windows(count: int, size: int, overlap: int) -> list[tuple[int, int]]:
+    """Windows (start, end) of at most `size` over `count` tokens, each sharing at least `overlap` with the next.
+
+    The last one is moved back to be full: its tokens then see as much as any.
+    """
+    if count <= size:
+        return [(0, count)]
+    starts = [*range(0, count - size, size - overlap), count - size]
+    return [(start, start + size) for start in starts]
+
+
+def overlap_of(stride: int | None, size: int) -> int:
+    """Tokens that neighbouring windows of `size` share: `stride`, else a quarter. Raises InvalidRequest."""
+    if stride is None:
+        return size // 4
+    if stride >= size:
+        raise InvalidRequest(f"`stride` must be below {size}: it is the overlap of windows of {size} tokens.")
+    return stride
