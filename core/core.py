@@ -29,7 +29,7 @@ VERSION = "0.1.0"
 class Core:
     """Settings, registry, hub, catalogue and probe, wired together once by `app.py` or a test."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, launcher: Launcher | None = None) -> None:
         self.settings = settings
         self.catalog = Catalog.read()
         self.probe = Probe()
@@ -41,7 +41,7 @@ class Core:
             offline=settings.offline,
             allow_pickle=settings.allow_pickle_weights,
         )
-        self.launcher = Launcher()
+        self.launcher = launcher or Launcher()
         self.registry = Registry(settings, Loader(settings, self.hub, self.launcher), self.probe)
         self._started = time.monotonic()
         self._defaults: dict[Task, str | None] = {

@@ -63,7 +63,8 @@ class Process:
 class Launcher:
     """Owns the fork server. One is started ahead of the first model and again whenever it has died."""
 
-    def __init__(self) -> None:
+    def __init__(self, fork_server: str = _FORK_SERVER) -> None:
+        self._module = fork_server  # a test names one that knows runtimes which fail on purpose
         self.is_warm = False  # everything that can be preloaded is
         self.unavailable: dict[str, str] = {}  # module → why it does not import
         self._server: asyncio.subprocess.Process | None = None
@@ -83,7 +84,7 @@ class Launcher:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 self._server = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", _FORK_SERVER, str(theirs.fileno()),
+                    sys.executable, "-m", self._module, str(theirs.fileno()),
                     pass_fds=[theirs.fileno()], env=_worker_environment(), stdin=asyncio.subprocess.DEVNULL,
                     start_new_session=True,  # Ctrl+C reaches the front process alone
                 )  # fmt: skip

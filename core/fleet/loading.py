@@ -70,6 +70,7 @@ class Loader:
 
         spec = inspection.spec
         request = {
+            "name": spec.name,
             "path": str(path),
             "runtime": inspection.runtime,
             "tasks": list(inspection.tasks),

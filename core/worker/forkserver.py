@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from core.types import Runtime
@@ -32,11 +33,18 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 class ForkServer:
     """One thread, one socket; owns the children."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(
+        self,
+        control: socket.socket,
+        preloads: dict[Runtime, tuple[str, ...]] = PRELOADS,
+        serve: Callable[[socket.socket], None] | None = None,
+    ) -> None:
         self._control = control
+        self._preloads = preloads
+        self._serve_model = serve  # None: `core.worker.main.serve`, imported in the worker
         self._children: set[int] = set()
         self._pending: deque[str] = deque()  # modules still to import, in order
-        for modules in PRELOADS.values():
+        for modules in preloads.values():
             self._pending.extend(name for name in modules if name not in self._pending)
         self._failed: dict[str, str] = {}  # module → why it does not import
         self._wake_read, self._wake_write = os.pipe()
@@ -73,7 +81,7 @@ class ForkServer:
             return False
         message = json.loads(packet)
         try:
-            for module in PRELOADS[Runtime(message["runtime"])]:
+            for module in self._preloads[Runtime(message["runtime"])]:
                 if module in self._pending:
                     self._pending.remove(module)
                     self._import(module)
@@ -116,9 +124,11 @@ class ForkServer:
             os.dup2(log_fd, 1)
             os.dup2(log_fd, 2)
             os.close(log_fd)
-            from core.worker.main import serve
-
-            serve(socket.socket(fileno=worker_fd))
+            if self._serve_model is None:
+                from core.worker.main import serve as serve_model
+            else:
+                serve_model = self._serve_model
+            serve_model(socket.socket(fileno=worker_fd))
             status = 0
         except BaseException:
             import traceback

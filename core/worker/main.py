@@ -14,6 +14,7 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from threading import Lock, Thread
@@ -24,10 +25,14 @@ from core.errors import BerthError, InternalError
 from core.types import Quantization, Runtime, Task
 from core.worker import runtimes, tasks
 from core.worker.batching import Batcher, Job
-from core.worker.runtimes.base import ContextLost
+from core.worker.runtimes.base import ContextLost, LoadRequest
 from core.worker.runtimes.base import Runtime as LoadedModel
+from core.worker.tasks.base import Prepared
 
 log = logging.getLogger(__name__)
+
+Load = Callable[[LoadRequest, Callable[[str, dict[str, Any]], None]], LoadedModel]
+Prepare = Callable[[Task, LoadedModel, list[Any], dict[str, Any]], Prepared]
 
 CONTEXT_LOST = 70  # exit status: the device's context is gone, only a new process gets another
 
@@ -35,8 +40,10 @@ CONTEXT_LOST = 70  # exit status: the device's context is gone, only a new proce
 class Server:
     """Owns the socket, the text thread and the model thread."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, load: Load, prepare: Prepare) -> None:
         self._sock = sock
+        self._load_model = load
+        self._prepare_items = prepare
         self._send_lock = Lock()  # guards the socket's write side: two threads answer
         self._text = ThreadPoolExecutor(1, "text")
         self._model: LoadedModel | None = None
@@ -80,7 +87,7 @@ class Server:
         call_id = message["id"]
         try:
             request = _load_request(message["request"])
-            self._model = runtimes.load(
+            self._model = self._load_model(
                 request, lambda stage, data: self._send({"id": call_id, "event": {"stage": stage, **data}})
             )
             self._batcher = Batcher(self._model)
@@ -99,7 +106,7 @@ class Server:
         assert self._model is not None
         assert self._batcher is not None
         try:
-            prepared = tasks.prepare(Task(message["task"]), self._model, message["items"], message["params"])
+            prepared = self._prepare_items(Task(message["task"]), self._model, message["items"], message["params"])
             job = Job(prepared, lambda done: self._finished(call_id, done))
         except BaseException as error:
             self._fail(call_id, error)
@@ -150,9 +157,9 @@ class Server:
             self._fail(call_id, error)
 
 
-def _load_request(raw: dict[str, Any]) -> runtimes.LoadRequest:
+def _load_request(raw: dict[str, Any]) -> LoadRequest:
     """The load request as it crossed the wire, with its enumerations back in place."""
-    return runtimes.LoadRequest(
+    return LoadRequest(
         **{
             **raw,
             "runtime": Runtime(raw["runtime"]),
@@ -162,11 +169,11 @@ def _load_request(raw: dict[str, Any]) -> runtimes.LoadRequest:
     )
 
 
-def serve(sock: socket.socket) -> None:
+def serve(sock: socket.socket, load: Load = runtimes.load, prepare: Prepare = tasks.prepare) -> None:
     """Serves one model on `sock` until the other end closes. Log lines go to standard error."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     faulthandler.enable()
-    Server(sock).serve()
+    Server(sock, load, prepare).serve()
     os._exit(0)  # at once: threads in native code would only delay the release of memory
 
 

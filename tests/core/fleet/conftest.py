@@ -1,0 +1,81 @@
+"""A registry over real worker processes that run the obedient runtime."""
+
+import os
+from pathlib import Path
+
+import pytest
+from core.memory.probe import Probe
+
+from core.errors import CorruptModel, RepositoryNotFound
+from core.fleet.launcher import Launcher
+from core.fleet.loading import Loader
+from core.fleet.registry import Registry
+from core.settings import Settings
+from core.types import FileProgress, Inspection, ModelSpec, RepoFile, Runtime, Task
+
+
+class Shelf:
+    """A source of models in a directory; what their names say happens to them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.inspected: list[str] = []
+        self.fetched: list[str] = []
+
+    def add(self, name: str, load: str = "") -> ModelSpec:
+        """A model that does `load` when it is loaded."""
+        (self.root / name).mkdir(exist_ok=True)
+        (self.root / name / "load.txt").write_text(load)
+        return ModelSpec(name=name, source=name)
+
+    def fifo(self, name: str) -> Path:
+        path = self.root / f"{name}.fifo"
+        os.mkfifo(path)
+        return path
+
+    async def inspect(self, spec: ModelSpec, *, admin: bool = False) -> Inspection:
+        self.inspected.append(spec.name)
+        if not (self.root / spec.source).is_dir():
+            raise RepositoryNotFound(f"There is no {spec.source}.")
+        remote = "remote" in spec.source
+        return Inspection(
+            spec=spec, revision="local", local=None if remote else str(self.root / spec.source),
+            files=(RepoFile("w", 100),), runtime=Runtime.TRANSFORMERS, tasks=(Task.TEXT_CLASSIFICATION,),
+            model_type="fake", architecture="Fake", labels=(), context_length=None, parameters=None, weight_bytes=0,
+            dtype=None, license=None, warnings=(),
+        )  # fmt: skip
+
+    async def fetch(self, inspection: Inspection, on_progress) -> Path:
+        path = self.root / inspection.spec.source
+        if inspection.local is None:
+            on_progress(FileProgress("w", 50, 100))
+            self.fetched.append(inspection.spec.name)
+        if (path / "corrupt").exists():
+            raise CorruptModel(f"{inspection.spec.name} is cut.")
+        return path
+
+
+@pytest.fixture(scope="session")
+async def launcher():
+    launcher = Launcher("tests.fakes.runtime")
+    await launcher.start()
+    yield launcher
+    await launcher.stop()
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    return Shelf(tmp_path)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(_env_file=None, data_dir=tmp_path, max_queue=8, request_timeout_s=20, load_wait_s=20, drain_s=20)
+
+
+@pytest.fixture
+async def registry(settings, shelf, launcher):
+    registry = Registry(settings, Loader(settings, shelf, launcher), Probe())
+    yield registry
+    await registry.stop()
+    assert registry.records() == []

@@ -1,0 +1,93 @@
+"""A runtime for a real worker process that does what its input says: answer, wait, fail, hang or die.
+
+Run as `python -m tests.fakes.runtime FD`: the real fork server and the real worker around this runtime.
+A text is a command, `wait:FIFO` blocks in the model until something is written to that FIFO. The file
+`load.txt` in the model's directory holds a command that is carried out while loading.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from core.errors import InsufficientMemory
+from core.types import ModelInfo
+from core.types import Runtime as RuntimeName
+from core.worker import main
+from core.worker.forkserver import ForkServer
+from core.worker.runtimes.base import ContextLost, Row
+from core.worker.tasks.base import Prepared
+
+
+def obey(command: str) -> None:
+    """Carries out what fails; an unknown command is an ordinary text."""
+    match command.split(":", 1):
+        case ["wait", fifo]:
+            Path(fifo).read_bytes()
+        case ["die"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        case ["segfault"]:
+            ctypes.string_at(0)
+        case ["exit"]:
+            os._exit(0)
+        case ["hang"]:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        case ["flood"]:
+            for _ in range(1600):
+                os.write(2, b"x" * 65535 + b"\n")
+        case ["oom"]:
+            raise InsufficientMemory("The device is full.")
+        case ["context"]:
+            raise ContextLost("CUDA error: device-side assert triggered")
+        case ["bug"]:
+            raise ZeroDivisionError("a bug")
+        case ["panic"]:
+            raise BaseException("not even an Exception")
+
+
+class Obedient:
+    """Answers each text with its length, after doing what it says."""
+
+    tokenizer = None
+    max_batch_tokens = 1024
+    overhead_tokens = 0
+
+    def __init__(self, info: ModelInfo) -> None:
+        self.info = info
+        self.texts: dict[int, str] = {}
+
+    def forward(self, rows: list[Row]) -> list[np.ndarray]:
+        for row in rows:
+            obey(bytes(row.inputs["input_ids"]).decode())
+        return [np.array([row.length], np.float32) for row in rows]
+
+
+def load(request, on_progress):
+    for stage in ("loading", "warming"):
+        on_progress(stage, {})
+    command = Path(request.path, "load.txt")
+    if command.exists():
+        obey(command.read_text())
+    return Obedient(ModelInfo(request.tasks, request.runtime, "cpu", "float32", "fake"))
+
+
+def prepare(task, runtime, items, params):
+    if "panic" in items:
+        obey("panic")
+    rows = [Row({"input_ids": list(item.encode())}, "logits") for item in items]
+    count = len(items)
+    return Prepared(
+        rows, lambda arrays: [int(a[0]) for a in arrays], [row.length for row in rows], [1] * count, [False] * count
+    )
+
+
+if __name__ == "__main__":
+    ForkServer(
+        socket.socket(fileno=int(sys.argv[1])),
+        preloads=dict.fromkeys(RuntimeName, ()),
+        serve=lambda sock: main.serve(sock, load, prepare),
+    ).serve()
