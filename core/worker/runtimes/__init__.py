@@ -27,7 +27,8 @@ PRELOADS: dict[Runtime, tuple[str, ...]] = {
         "core.worker.runtimes.transformers_encoder",
         "core.worker.tasks",
     ),
-    Runtime.ONNXRUNTIME: ("numpy", "transformers", "onnxruntime", "core.worker.runtimes.onnxruntime_encoder"),
+    # onnxruntime itself starts a thread when it is imported, and a fork server must have one only; it takes 25 ms
+    Runtime.ONNXRUNTIME: (*_TORCH, "transformers.models.auto.tokenization_auto", "core.worker.tasks"),
     Runtime.SENTENCE_TRANSFORMERS: (
         *_TORCH,
         "sentence_transformers",

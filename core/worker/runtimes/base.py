@@ -50,8 +50,7 @@ class Embedding:
     prompts: Mapping[str, str] = field(default_factory=dict)  # name → text put before the input
     default_prompt: str | None = None  # name
     pools_prompt: bool = True  # whether the tokens of a prompt count in the pooling
-    strips: bool = False  # white space around a text is not read
-    lowers: bool = False
+    lowers: bool = False  # texts are read in lower case
 
 
 @dataclass(slots=True)

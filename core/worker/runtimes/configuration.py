@@ -16,6 +16,8 @@ _OFFSET_POSITIONS = frozenset(
 )
 _NO_LIMIT = 1_000_000  # tokenizers say "no limit" with a number far above this
 
+LABELLED = (Task.TEXT_CLASSIFICATION, Task.ZERO_SHOT_CLASSIFICATION, Task.TOKEN_CLASSIFICATION)
+
 _SAME_HEAD = {
     Task.TEXT_CLASSIFICATION: (Task.TEXT_CLASSIFICATION, Task.ZERO_SHOT_CLASSIFICATION),
     Task.ZERO_SHOT_CLASSIFICATION: (Task.ZERO_SHOT_CLASSIFICATION, Task.TEXT_CLASSIFICATION),
@@ -58,3 +60,10 @@ def context_length(config: Any, tokenizer: Tokenizer, wanted: int | None) -> int
     if min(limits) < least:
         raise InvalidRequest(f"`context_length` must be at least {least} for this model.")
     return min(limits)
+
+
+def pad_id_of(config: Any, tokenizer: Tokenizer) -> int:
+    for padding in (config.pad_token_id, tokenizer.backend.pad_token_id):
+        if padding is not None:
+            return int(padding)
+    return 0

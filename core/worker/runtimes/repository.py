@@ -12,6 +12,11 @@ from core.errors import BerthError, CorruptModel, LoadFailed, PickleRefused, Rem
 from core.worker.runtimes.base import ContextLost, LoadRequest
 
 MAX_JSON = 4 * 1024 * 1024  # bytes of a configuration file
+# by name: their libraries are not imported here
+_DAMAGED = frozenset(
+    ("SafetensorError", "UnpicklingError", "JSONDecodeError", "UnicodeDecodeError", "EOFError")
+    + ("InvalidProtobuf", "InvalidGraph", "NoSuchFile")
+)
 _NOT_CONFIGURATION = frozenset({"tokenizer.json", "vocab.json", "added_tokens.json"})  # tables, and often large
 
 
@@ -88,6 +93,6 @@ def loading_errors(request: LoadRequest) -> Iterator[None]:
                 f"{request.name} needs its own code to run, which never happens here. Choose a model of an "
                 "architecture that transformers knows itself."
             ) from error
-        if kind in ("SafetensorError", "UnpicklingError", "JSONDecodeError", "UnicodeDecodeError", "EOFError"):
+        if kind in _DAMAGED:
             raise CorruptModel(f"A file of {request.name} is damaged: {said} Download the model again.") from error
         raise LoadFailed(f"{request.name} could not be loaded: {said or kind}") from error

@@ -14,17 +14,23 @@ from transformers import (
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
-    AutoTokenizer,
     BitsAndBytesConfig,
 )
-from transformers.utils import logging
 
 from core.errors import CorruptModel, LoadFailed, TaskNotSupported
 from core.types import ModelInfo, Quantization, Task
 from core.types import Runtime as RuntimeName
 from core.worker.devices import guarded, pick_device, pick_dtype
 from core.worker.runtimes.base import Embedding, LoadRequest, Progress, Row, padded
-from core.worker.runtimes.configuration import context_length, labels_of, served_tasks
+from core.worker.runtimes.configuration import LABELLED, context_length, labels_of, pad_id_of, served_tasks
+from core.worker.runtimes.loading import (
+    MAX_BATCH_TOKENS,
+    OVERHEAD_TOKENS,
+    check_vocabulary,
+    load_tokenizer,
+    quiet,
+    warm_row,
+)
 from core.worker.runtimes.repository import loading_errors, read_json, refuse_code, refuse_pickle
 from core.worker.tokenizers import Tokenizer
 
@@ -37,11 +43,8 @@ _HEADS: dict[Task, Any] = {
     Task.FEATURE_EXTRACTION: AutoModel,
 }
 
-# Buffers that are computed, and layers that mean pooling does not read.
-_HARMLESS = ("position_ids", "token_type_ids", "pooler.", "rotary_emb")
-
-MAX_BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
-OVERHEAD_TOKENS = {"cpu": 16, "cuda": 2048}
+_HARMLESS = ("position_ids", "token_type_ids", "rotary_emb")  # buffers that are computed
+_READ_POOLER = (Task.TEXT_CLASSIFICATION, Task.ZERO_SHOT_CLASSIFICATION)  # for the others it is no part of the answer
 
 
 class TransformersEncoder:
@@ -62,7 +65,7 @@ class TransformersEncoder:
             device=device,
             dtype=str(model.dtype).removeprefix("torch."),
             model_type=config.model_type,
-            labels=labels_of(config) if request.tasks[0] in _LABELLED else (),
+            labels=labels_of(config) if request.tasks[0] in LABELLED else (),
             context_length=context_length(config, tokenizer, request.context_length),
             dimension=config.hidden_size,
             pooling="mean",
@@ -70,7 +73,7 @@ class TransformersEncoder:
         )
         self._model = model
         self._device = device
-        self._pad_id = _pad_id(config, tokenizer)
+        self._pad_id = pad_id_of(config, tokenizer)
         self._task = request.tasks[0]
 
     def forward(self, rows: list[Row]) -> list[np.ndarray]:
@@ -131,9 +134,6 @@ class TransformersEncoder:
         return np.split(_numpy(logits), counts)
 
 
-_LABELLED = (Task.TEXT_CLASSIFICATION, Task.ZERO_SHOT_CLASSIFICATION, Task.TOKEN_CLASSIFICATION)
-
-
 def load(request: LoadRequest, on_progress: Progress) -> TransformersEncoder:
     """Reads the files, puts the model on its device, and runs it once."""
     if request.tasks[0] not in _HEADS:
@@ -155,37 +155,6 @@ def load(request: LoadRequest, on_progress: Progress) -> TransformersEncoder:
     return runtime
 
 
-def quiet() -> None:
-    """No progress bars and load reports: what they say is raised as errors here."""
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-
-
-def load_tokenizer(request: LoadRequest, path: Path | None = None) -> Tokenizer:
-    """The tokenizer of a model's directory, fast where that can be."""
-    found = AutoTokenizer.from_pretrained(path or request.path, local_files_only=True, trust_remote_code=False)
-    return Tokenizer(found, request.name)
-
-
-def check_vocabulary(request: LoadRequest, tokenizer: Tokenizer, rows: int) -> None:
-    """Raises CorruptModel when the tokenizer can give an id that the model has no row for."""
-    if tokenizer.size > rows:
-        raise CorruptModel(
-            f"The tokenizer of {request.name} has {tokenizer.size:,} tokens and its weights {rows:,}: "
-            "the files do not belong together. Download the model again, or tell its author."
-        )
-
-
-def warm_row(runtime: Any) -> Row:
-    """A row as small as can be, for the first task that the runtime serves."""
-    inputs = runtime.tokenizer.inputs([])
-    if not inputs["input_ids"]:
-        inputs = runtime.tokenizer.inputs([0])
-    task = runtime.info.tasks[0]
-    want = "embedding" if task is Task.FEATURE_EXTRACTION else "logits"
-    return Row(inputs, want, positions=[0] if task is Task.FILL_MASK else None)
-
-
 def _load_model(request: LoadRequest, device: str) -> Any:
     root = Path(request.path)
     config = AutoConfig.from_pretrained(root, local_files_only=True, trust_remote_code=False)
@@ -195,20 +164,25 @@ def _load_model(request: LoadRequest, device: str) -> Any:
     if guessed is not None:  # the configuration names no labels, the weights say how many there are
         config.num_labels = guessed
         model, report = _read_weights(request, config, device, safe)
+    check_report(request, report)
+    return model.eval()
+
+
+def check_report(request: LoadRequest, report: dict[str, Any]) -> None:
+    """Raises CorruptModel for weights of another shape, LoadFailed for weights that would stay random."""
     if report["mismatched_keys"]:
         name, stored, expected = sorted(report["mismatched_keys"])[0]
         raise CorruptModel(
             f"`{name}` of {request.name} has the shape {tuple(stored)} in its weights and {tuple(expected)} by its "
             "configuration: the files do not belong together."
         )
-    missing = sorted(key for key in report["missing_keys"] if not any(part in key for part in _HARMLESS))
-    if missing or _lacks_pooler(request, model, report):
-        shown = ", ".join((missing or ["pooler"])[:3])
+    harmless = _HARMLESS if request.tasks[0] in _READ_POOLER else (*_HARMLESS, "pooler.")
+    missing = sorted(key for key in report["missing_keys"] if not any(part in key for part in harmless))
+    if missing:
         raise LoadFailed(
-            f"Weights for `{shown}` are missing: {request.name} has no trained head for {request.tasks[0]}. "
-            "Load it for the task it was made for."
+            f"Weights for `{', '.join(missing[:3])}` are missing: {request.name} has no trained head for "
+            f"{request.tasks[0]}. Load it for the task it was made for."
         )
-    return model.eval()
 
 
 def _read_weights(request: LoadRequest, config: Any, device: str, safe: bool) -> tuple[Any, dict[str, Any]]:
@@ -216,7 +190,7 @@ def _read_weights(request: LoadRequest, config: Any, device: str, safe: bool) ->
     quantized = request.quantization is not None
     options: dict[str, Any] = {"device_map": device} if quantized or device != "cpu" else {}
     if quantized:
-        options["quantization_config"] = _quantization(request, device)
+        options["quantization_config"] = quantization_config(request, device)
     if variant := _variant(request.file):
         options["variant"] = variant
     head = _HEADS[request.tasks[0]]
@@ -236,7 +210,7 @@ def _read_weights(request: LoadRequest, config: Any, device: str, safe: bool) ->
     )
 
 
-def _quantization(request: LoadRequest, device: str) -> BitsAndBytesConfig:
+def quantization_config(request: LoadRequest, device: str) -> BitsAndBytesConfig:
     if request.quantization is Quantization.INT8:
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
@@ -256,23 +230,10 @@ def _variant(file: str | None) -> str | None:
 def _guessed_labels(request: LoadRequest, config: Any, report: dict[str, Any]) -> int | None:
     """The number of labels in the weights, when the configuration does not name any."""
     said = read_json(Path(request.path) / "config.json", request.name) or {}
-    if request.tasks[0] not in _LABELLED or "id2label" in said or "num_labels" in said:
+    if request.tasks[0] not in LABELLED or "id2label" in said or "num_labels" in said:
         return None
     counts = {tuple(stored)[0] for _, stored, _ in report["mismatched_keys"]}
     return counts.pop() if len(counts) == 1 else None
-
-
-def _lacks_pooler(request: LoadRequest, model: Any, report: dict[str, Any]) -> bool:
-    """Whether a pooler is missing that the head reads: then the head was never trained."""
-    reads_pooler = request.tasks[0] in (Task.TEXT_CLASSIFICATION, Task.ZERO_SHOT_CLASSIFICATION)
-    return reads_pooler and any("pooler." in key for key in report["missing_keys"])
-
-
-def _pad_id(config: Any, tokenizer: Tokenizer) -> int:
-    for padding in (config.pad_token_id, tokenizer.backend.pad_token_id):
-        if padding is not None:
-            return int(padding)
-    return 0
 
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:

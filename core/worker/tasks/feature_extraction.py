@@ -58,7 +58,6 @@ def _prompt(model: str, embedding: Embedding, name: str | None) -> str:
 
 
 def _as_read(embedding: Embedding, text: str) -> str:
-    text = text.strip() if embedding.strips else text
     return text.lower() if embedding.lowers else text
 
 

@@ -41,7 +41,9 @@ def default_function(runtime: Runtime) -> str:
 
 def apply(function: str, logits: np.ndarray) -> np.ndarray:
     """Scores of one text from its logits (labels,)."""
-    return {"softmax": softmax, "sigmoid": sigmoid, "none": np.asarray}[function](logits)
+    if function == "softmax":
+        return softmax(logits)
+    return sigmoid(logits) if function == "sigmoid" else logits
 
 
 def best(labels: tuple[str, ...], scores: np.ndarray, top_k: int) -> list[Label]:
