@@ -63,9 +63,10 @@ class Process:
 class Launcher:
     """Owns the fork server. One is started ahead of the first model and again whenever it has died."""
 
-    def __init__(self, fork_server: str = _FORK_SERVER) -> None:
-        self._module = fork_server  # a test names one that knows runtimes which fail on purpose
-        self.is_warm = False  # everything that can be preloaded is
+    def __init__(self, fork_server: str = _FORK_SERVER, worker: str = _WORKER) -> None:
+        self._fork_server = fork_server  # modules; a test names some with runtimes that fail on purpose
+        self._worker = worker
+        self.warm = asyncio.Event()  # everything that can be preloaded is
         self.unavailable: dict[str, str] = {}  # module → why it does not import
         self._server: asyncio.subprocess.Process | None = None
         self._control: socket.socket | None = None
@@ -84,7 +85,7 @@ class Launcher:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 self._server = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", self._module, str(theirs.fileno()),
+                    sys.executable, "-m", self._fork_server, str(theirs.fileno()),
                     pass_fds=[theirs.fileno()], env=_worker_environment(), stdin=asyncio.subprocess.DEVNULL,
                     start_new_session=True,  # Ctrl+C reaches the front process alone
                 )  # fmt: skip
@@ -143,7 +144,7 @@ class Launcher:
 
     async def _spawn(self, worker_fd: int, log_fd: int) -> tuple[int, asyncio.Future[int]]:
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", _WORKER, str(worker_fd),
+            sys.executable, "-m", self._worker, str(worker_fd),
             pass_fds=[worker_fd], env=_worker_environment(), stdin=asyncio.subprocess.DEVNULL,
             stdout=log_fd, stderr=log_fd, start_new_session=True,
         )  # fmt: skip
@@ -174,7 +175,8 @@ class Launcher:
                 if not exited.done():
                     exited.set_result(message["status"])
             case "warm":
-                self.is_warm, self.unavailable = True, message["failed"]
+                self.unavailable = message["failed"]
+                self.warm.set()
                 for module, reason in self.unavailable.items():
                     log.warning("%s does not import: %s", module, reason)
 
@@ -189,7 +191,7 @@ class Launcher:
             asyncio.get_running_loop().remove_reader(self._control)
             self._control.close()
             self._control = None
-        self.is_warm = False
+        self.warm.clear()
         for call in self._calls.values():
             if not call.done():
                 call.set_exception(WorkerCrashed("The process that starts models has ended. Try again."))

@@ -69,7 +69,7 @@ class ForkServer:
             elif not ready and self._pending:
                 self._import(self._pending.popleft())
                 if not self._pending:
-                    self._send({"op": "warm", "cuda_touched": _cuda_touched(), "failed": self._failed})
+                    self._send({"op": "warm", "failed": self._failed})
 
     def _answer(self) -> bool:
         """One message from the front process; False at end of file."""

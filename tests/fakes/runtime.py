@@ -85,9 +85,9 @@ def prepare(task, runtime, items, params):
     )
 
 
+def serve(sock: socket.socket) -> None:
+    main.serve(sock, load, prepare)
+
+
 if __name__ == "__main__":
-    ForkServer(
-        socket.socket(fileno=int(sys.argv[1])),
-        preloads=dict.fromkeys(RuntimeName, ()),
-        serve=lambda sock: main.serve(sock, load, prepare),
-    ).serve()
+    ForkServer(socket.socket(fileno=int(sys.argv[1])), dict.fromkeys(RuntimeName, ()), serve).serve()

@@ -1,0 +1,108 @@
+"""Processes: clean to fork from, gone with the front process, back after the fork server's death."""
+
+import asyncio
+import os
+import signal
+import sys
+
+import psutil
+import pytest
+
+from core.errors import WorkerCrashed
+from core.fleet.launcher import Launcher
+from core.fleet.worker import Worker
+from core.types import Runtime
+
+
+@pytest.fixture
+async def own_launcher():
+    launcher = Launcher("tests.fakes.runtime")
+    yield launcher
+    await launcher.stop()
+
+
+async def worker_of(launcher: Launcher) -> Worker:
+    worker = Worker("a", await launcher.launch(Runtime.TRANSFORMERS))
+    await worker.open()
+    return worker
+
+
+async def test_the_real_fork_server_imports_everything_and_stays_clean():
+    launcher = Launcher()
+    await launcher.start()
+    try:
+        async with asyncio.timeout(100):
+            await launcher.warm.wait()
+        assert launcher.unavailable == {}
+        (server,) = psutil.Process().children()
+        # one thread: a lock held by another at the moment of a fork would stay locked for ever in the child
+        assert len(os.listdir(f"/proc/{server.pid}/task")) == 1
+        worker = await worker_of(launcher)  # refused if CUDA had been touched
+        assert await worker.is_alive()
+        assert psutil.Process(worker.pid).ppid() == server.pid
+        await worker.close()
+    finally:
+        await launcher.stop()
+
+
+async def test_a_fork_server_that_died_is_replaced_and_takes_its_workers_along(own_launcher):
+    worker = await worker_of(own_launcher)
+    (server,) = (child for child in psutil.Process().children() if child.pid == psutil.Process(worker.pid).ppid())
+    server.kill()
+    assert isinstance(await worker.died, WorkerCrashed)
+    replaced = await worker_of(own_launcher)
+    assert await replaced.is_alive()
+    await replaced.close()
+
+
+async def test_a_worker_holds_no_descriptor_of_another(own_launcher):
+    first, second = await worker_of(own_launcher), await worker_of(own_launcher)
+    assert await first.is_alive() and await second.is_alive()  # both have become workers
+    counts = [psutil.Process(worker.pid).num_fds() for worker in (first, second)]
+    assert counts[0] == counts[1]
+    await first.close()
+    await second.close()
+
+
+async def test_secrets_do_not_reach_the_workers(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setenv("BERTH_ADMIN_KEY", "key_secret")
+    launcher = Launcher("tests.fakes.runtime")
+    worker = await worker_of(launcher)
+    environment = psutil.Process(worker.pid).environ()
+    await launcher.stop()
+    assert not any("secret" in value for value in environment.values())
+
+
+async def test_where_forking_is_refused_a_fresh_process_does_it():
+    launcher = Launcher("tests.fakes.refusing", "tests.fakes.obedient")
+    worker = await worker_of(launcher)
+    assert await worker.is_alive()
+    assert psutil.Process(worker.pid).ppid() == os.getpid()
+    os.kill(worker.pid, signal.SIGKILL)
+    assert "SIGKILL" in (await worker.died).message
+    await launcher.stop()
+
+
+_FRONT = """
+import asyncio
+from core.fleet.launcher import Launcher
+from core.types import Runtime
+
+async def main():
+    launcher = Launcher("tests.fakes.runtime")
+    workers = [await launcher.launch(Runtime.TRANSFORMERS) for _ in range(2)]
+    print(launcher._server.pid, *(worker.pid for worker in workers), flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_workers_end_when_the_front_process_is_killed():
+    front = await asyncio.create_subprocess_exec(sys.executable, "-c", _FRONT, stdout=asyncio.subprocess.PIPE)
+    processes = [psutil.Process(int(pid)) for pid in (await front.stdout.readline()).split()]
+    front.kill()
+    await front.wait()
+    _, alive = await asyncio.to_thread(psutil.wait_procs, processes, timeout=10)
+    assert alive == []
