@@ -1,0 +1,162 @@
+"""How much memory this machine and each model's process use, asked of the kernel and of NVML. Never of CUDA: asking
+CUDA would make a context of its own on every device."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import psutil
+
+_CGROUP = Path("/sys/fs/cgroup")
+_UNLIMITED = 1 << 60  # cgroup v1 writes a number near 2**63 where there is no limit
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """All in bytes. `available` is what a new process could take without anything being swapped out."""
+
+    device: str  # "cpu", "cuda:0"
+    name: str
+    total: int
+    available: int
+    used: int
+
+    @property
+    def free(self) -> int:
+        return self.available
+
+    @property
+    def percent(self) -> float:
+        return round(100 * self.used / self.total, 1) if self.total else 0.0
+
+
+class Probe:
+    """Reads of the moment; nothing is cached but NVML's handles."""
+
+    def __init__(self, cgroup: Path = _CGROUP, own_cgroup: Path = Path("/proc/self/cgroup")) -> None:
+        self._cgroup, self._own_cgroup = cgroup, own_cgroup
+        self._nvml = _open_nvml()
+
+    def host(self) -> DeviceMemory:
+        """The machine's memory, or what the container may take of it, whichever is less."""
+        machine = psutil.virtual_memory()
+        total, available = machine.total, machine.available
+        for limit, used in self._limits():
+            if limit < total:
+                total = limit
+            available = min(available, max(0, limit - used))
+        return DeviceMemory("cpu", "CPU", total, available, total - available)
+
+    def gpus(self) -> list[DeviceMemory]:
+        """Each NVIDIA GPU's memory as NVML tells it; none where there is no driver."""
+        if self._nvml is None:
+            return []
+        found = []
+        for index, handle in _handles(self._nvml):
+            memory = self._nvml.nvmlDeviceGetMemoryInfo(handle)
+            name = self._nvml.nvmlDeviceGetName(handle)
+            name = name.decode() if isinstance(name, bytes) else name
+            found.append(DeviceMemory(f"cuda:{index}", name, memory.total, memory.free, memory.used))
+        return found
+
+    def process(self, pid: int) -> dict[str, int]:
+        """Bytes that process `pid` holds for itself by device: memory it shares with no other, and GPU memory.
+
+        Empty when the process is gone.
+        """
+        try:
+            held = {"cpu": _private_bytes(pid)}
+        except (psutil.Error, OSError):
+            return {}
+        if self._nvml is not None:
+            for index, handle in _handles(self._nvml):
+                used = _gpu_bytes(self._nvml, handle, pid)
+                if used is not None:
+                    held[f"cuda:{index}"] = used
+        return held
+
+    def _limits(self) -> Iterator[tuple[int, int]]:
+        """(limit, bytes in use that cannot be dropped) of each control group that holds this process."""
+        try:
+            lines = self._own_cgroup.read_text().splitlines()
+        except OSError:
+            return
+        for line in lines:
+            _, controllers, path = line.split(":", 2)
+            if controllers == "":
+                yield from self._limits_under(self._cgroup, path, "memory.max", "memory.current", "inactive_file")
+            elif "memory" in controllers.split(","):
+                yield from self._limits_under(
+                    self._cgroup / "memory", path, "memory.limit_in_bytes", "memory.usage_in_bytes",
+                    "total_inactive_file",
+                )  # fmt: skip
+
+    def _limits_under(
+        self, root: Path, path: str, limit_name: str, usage_name: str, cached_name: str
+    ) -> Iterator[tuple[int, int]]:
+        """From the process's own group up to the root: the tightest of them holds. In a container the path is
+        often the host's, and the root is then the container's own group."""
+        folder = root / path.lstrip("/")
+        for group in (folder, *folder.parents):
+            limit = _number(group / limit_name)
+            if limit is not None and limit < _UNLIMITED:
+                usage = _number(group / usage_name) or 0
+                yield limit, max(0, usage - _stat(group / "memory.stat", cached_name))
+            if group == root:
+                return
+
+
+def _number(path: Path) -> int | None:
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None  # cgroup v2 writes "max" where there is no limit
+
+
+def _stat(path: Path, name: str) -> int:
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{name} ")), 0)
+
+
+def _private_bytes(pid: int) -> int:
+    """Memory that would come back if the process ended: what it has forked off and not written to is shared."""
+    try:
+        return int(psutil.Process(pid).memory_full_info().uss)
+    except psutil.AccessDenied:
+        info = psutil.Process(pid).memory_info()
+        return int(info.rss - getattr(info, "shared", 0))
+
+
+def _open_nvml() -> ModuleType | None:
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    return pynvml  # type: ignore[no-any-return]
+
+
+def _handles(nvml: ModuleType) -> Iterator[tuple[int, object]]:
+    for index in range(nvml.nvmlDeviceGetCount()):
+        with contextlib.suppress(nvml.NVMLError):
+            yield index, nvml.nvmlDeviceGetHandleByIndex(index)
+
+
+def _gpu_bytes(nvml: ModuleType, handle: object, pid: int) -> int | None:
+    """Bytes that `pid` holds on one GPU, None when it holds none or NVML does not tell (in some containers)."""
+    with contextlib.suppress(nvml.NVMLError):
+        for each in nvml.nvmlDeviceGetComputeRunningProcesses(handle):
+            if each.pid == pid and each.usedGpuMemory is not None:
+                return int(each.usedGpuMemory)
+    return None
