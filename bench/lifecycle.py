@@ -1,0 +1,80 @@
+"""Start-up, loading, and what a hundred loads leave behind.
+
+    python -m bench.lifecycle
+
+Prints seconds from `python app.py` to a served /health, the front process's memory, seconds from a load call to
+ready for a starter model, and what 100 loads and unloads leave: processes, threads, descriptors, shared memory
+and bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import time
+from pathlib import Path
+
+import psutil
+
+from bench.clients import drive, post
+from bench.servers import berth
+
+MIB = 1024 * 1024
+STARTER = {"model_name": "starter-sentiment", "model_path": "starter:sentiment"}
+CYCLES = 100
+
+
+def held(front: psutil.Process) -> dict[str, int]:
+    """What the server has open now."""
+    return {
+        "processes": len(front.children(recursive=True)),
+        "threads": front.num_threads(),
+        "descriptors": front.num_fds(),
+        "shared memory": len(os.listdir("/dev/shm")),
+        "bytes": front.memory_full_info().uss,
+    }
+
+
+async def cycle(port: int) -> float:
+    """One load and unload; seconds from the call to ready."""
+    started = time.perf_counter()
+    await drive(port, [post("/models/load?wait=true", STARTER)], 1)
+    seconds = time.perf_counter() - started
+    await drive(port, [post("/models/starter-sentiment/predict", {"text": "좋아요"})], 1)
+    await drive(port, [post("/models/starter-sentiment/unload", {})], 1)
+    return seconds
+
+
+async def until_warm(front: psutil.Process) -> None:
+    """Waits until the fork server has nothing left to import: until it no longer uses the processor."""
+    (server,) = front.children()
+    before = -1.0
+    while (now := sum(server.cpu_times()[:2])) != before:
+        before = now
+        await asyncio.sleep(1)
+
+
+async def main() -> None:
+    started = time.perf_counter()
+    async with berth() as (port, child):
+        up = time.perf_counter() - started
+        front = psutil.Process(child.pid)
+        await until_warm(front)
+        print(f"start to a served /health: {up:.2f} s; front process {front.memory_full_info().uss / MIB:.0f} MiB")
+        libraries = Path(f"/proc/{child.pid}/maps").read_text()
+        print(f"front process has torch mapped: {'libtorch' in libraries}")
+        await cycle(port)
+        loads = [await cycle(port) for _ in range(5)]
+        print(f"load call to ready, starter, warm fork server: median {statistics.median(loads):.2f} s, "
+              f"worst {max(loads):.2f} s")  # fmt: skip
+        before = held(front)
+        for _ in range(CYCLES):
+            await cycle(port)
+        after = held(front)
+        left = ", ".join(f"{name} {after[name] - before[name]:+d}" for name in before if name != "bytes")
+        print(f"{CYCLES} loads and unloads leave: {left}, {(after['bytes'] - before['bytes']) / MIB:+.1f} MiB")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
