@@ -15,6 +15,7 @@ from core.worker.alignment import align
 
 Span = tuple[int, int]
 
+_SPACES = ("▁", "Ġ")  # tokens of nothing but the space before a word
 _PROBES = ("a", "1", ".", "가")  # a frame is learnt around the first of these that gives a token
 
 
@@ -108,7 +109,10 @@ class Tokenizer:
         else:
             encoding = self._fast.encode(text, add_special_tokens=False)
             tokens, ids, spans = encoding.tokens, encoding.ids, encoding.offsets
-        spans = tidy(text, spans)
+        spans = [
+            (start, start) if token in _SPACES and text[start:end] != token else (start, end)
+            for token, (start, end) in zip(tokens, tidy(text, spans), strict=True)
+        ]
         return Aligned(ids, spans, self._continuations(text, ids, tokens, spans))
 
     def inputs(self, *sequences: list[int]) -> dict[str, list[int]]:

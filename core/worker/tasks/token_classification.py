@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,7 @@ def _piece(scores: np.ndarray, spans: list[Span]) -> _Piece:
 def _words(continues: list[bool]) -> list[tuple[int, int]]:
     """Words as ranges of tokens."""
     starts = [index for index, goes_on in enumerate(continues) if index == 0 or not goes_on]
-    return list(zip(starts, [*starts[1:], len(continues)], strict=True))
+    return list(pairwise([*starts, len(continues)]))
 
 
 def _word_scores(scores: np.ndarray, strategy: str) -> np.ndarray:
