@@ -18,7 +18,7 @@ from core.fleet.registry import Registry
 from core.hub import Hub
 from core.hub.catalog import Catalog, CatalogEntry
 from core.memory.probe import Probe
-from core.params import parse_params
+from core.params import parse_items, parse_params
 from core.settings import Settings
 from core.types import LoadEvent, ModelSpec, Reply, State, Task, Timing
 from core.views import ModelView, view
@@ -31,7 +31,7 @@ class Core:
 
     def __init__(self, settings: Settings, launcher: Launcher | None = None) -> None:
         self.settings = settings
-        self.catalog = Catalog.read()
+        self.catalog = Catalog()
         self.probe = Probe()
         self.hub = Hub(
             models_dir=settings.models_dir,
@@ -102,7 +102,7 @@ class Core:
         Said by name; else the setting for this task; else the only loaded model that can do it; else the starter.
         A catalogue model that is not in memory is put in line to be loaded. Raises ModelNotFound.
         """
-        name = name or self._defaults.get(task) or self._only_loaded(task) or self._starter(task)
+        name = name or self.default_model(task)
         if name is None:
             raise ModelNotFound(
                 f"No model is loaded for {task}. Load one with POST /models/load and name it in `model`."
@@ -110,6 +110,10 @@ class Core:
         if self.registry.find(name) is None:
             self._start_known(name)
         return name
+
+    def default_model(self, task: Task) -> str | None:
+        """The model that a request for `task` means when it names none; starts nothing."""
+        return self._defaults.get(task) or self._only_loaded(task) or self._starter(task)
 
     def _start_known(self, name: str) -> None:
         """Starts loading a model that the operator named in the settings or the catalogue lists."""
@@ -162,6 +166,7 @@ class Core:
         assert record.worker is not None
         assert record.info is not None
         assert record.inspection is not None
+        items = parse_items(task, items)
         worker, info, started = record.worker, record.info, time.monotonic()
         try:
             raw = await worker.call(
