@@ -106,7 +106,12 @@ def _config(architecture: str, **more: Any) -> Any:
     if architecture == "electra":
         shape["embedding_size"] = 16
     if architecture == "deberta-v2":  # as microsoft/deberta-v3-small is set up
-        shape |= {"relative_attention": True, "position_buckets": 16, "pos_att_type": ["p2c", "c2p"], "share_att_key": True}
+        shape |= {
+            "relative_attention": True,
+            "position_buckets": 16,
+            "pos_att_type": ["p2c", "c2p"],
+            "share_att_key": True,
+        }
         shape |= {"norm_rel_ebd": "layer_norm", "position_biased_input": False, "max_relative_positions": -1}
         shape |= {"pooler_hidden_size": 32, "type_vocab_size": 0}
     if is_roberta:
@@ -147,7 +152,9 @@ def _original_files(architecture: str) -> dict[str, bytes]:
         return _sentencepiece_files("sentencepiece.bpe.model", "XLMRobertaTokenizer")
     if architecture == "deberta-v2":
         return _sentencepiece_files("spm.model", "DebertaV2Tokenizer", specials=True)
-    return _wordpiece_files({"distilbert": "DistilBertTokenizer", "electra": "ElectraTokenizer"}.get(architecture, "BertTokenizer"))
+    return _wordpiece_files(
+        {"distilbert": "DistilBertTokenizer", "electra": "ElectraTokenizer"}.get(architecture, "BertTokenizer")
+    )
 
 
 def _tokenizer_config(kind: str, **more: Any) -> bytes:

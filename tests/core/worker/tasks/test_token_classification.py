@@ -117,9 +117,7 @@ def test_no_entity_is_lost_or_doubled_at_a_seam(strategy, loaded):
         assert inside == [token["label"] != "O" for token in tokens]
 
 
-@given(
-    total=st.integers(1, 200), size=st.integers(2, 40), share=st.floats(0, 0.99), seed=st.integers(0, 100)
-)
+@given(total=st.integers(1, 200), size=st.integers(2, 40), share=st.floats(0, 0.99), seed=st.integers(0, 100))
 def test_merging_gives_each_token_once_from_its_best_window(total, size, share, seed):
     overlap = int(size * share)
     spans = tasks.base.windows(total, size, overlap)
@@ -142,7 +140,10 @@ def test_merging_gives_each_token_once_from_its_best_window(total, size, share, 
 TEXT = st.text(
     alphabet=st.one_of(
         st.characters(codec="utf-8"),
-        st.sampled_from(list("가각힣ㄱㅏ한국어서울") + ["\u0301", "\u200d", "\ufe0f", "👩", "👧", "🏽", "é", "e", " ", "\n", "▁", "#"]),
+        st.sampled_from(
+            list("가각힣ㄱㅏ한국어서울")
+            + ["\u0301", "\u200d", "\ufe0f", "👩", "👧", "🏽", "é", "e", " ", "\n", "▁", "#"]
+        ),
         st.sampled_from(["\u1112", "\u1161", "\u11ab"]),  # jamo, as in decomposed Korean
     ),
     max_size=60,
