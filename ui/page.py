@@ -7,21 +7,33 @@ from typing import TypeVar
 import gradio as gr
 
 from core.core import Core
+from ui.panel import panel
+from ui.snapshot import Watch
+from ui.tabs import classify
+from ui.theme import head, theme
+from ui.words import i18n
 
 App = TypeVar("App")  # a FastAPI application; this room does not import FastAPI
+_MAX_QUEUE = 512  # events of the page waiting; what a model may have waiting is the business of `core`
 
 
 def build(core: Core) -> gr.Blocks:
     """The whole page. Needs no model and no event loop."""
-    with gr.Blocks(title="Berth", analytics_enabled=False) as page:
-        gr.Markdown("# Berth")
-    return page.queue(max_size=core.settings.max_queue, api_open=False)
+    page = gr.Blocks(title="Berth", analytics_enabled=False)
+    with page:
+        panel("brand")
+        feed = Watch(core).feed()
+        with gr.Tabs():
+            classify.build(page, core, feed)
+        page.load(None, js="() => { berth.start(); return []; }", api_visibility="private")
+    page.queue(max_size=_MAX_QUEUE, api_open=False, default_concurrency_limit=None)
+    return page
 
 
 def mount(app: App, core: Core) -> App:
     """`app` with the page at "/". To be called after every route is added: what comes later is never reached."""
-    return gr.mount_gradio_app(  # type: ignore[return-value, type-var]
-        app,  # type: ignore[arg-type]
+    return gr.mount_gradio_app(  # type: ignore[no-any-return]
+        app,
         build(core),
         path="/",
         show_error=False,
@@ -33,4 +45,7 @@ def mount(app: App, core: Core) -> App:
         enable_monitoring=False,
         mcp_server=False,
         pwa=False,
+        i18n=i18n,
+        theme=theme(),
+        head=head(),
     )

@@ -1,0 +1,162 @@
+// The ground of the page: words, elements, numbers, colours, files. Everything hangs on one global, `berth`.
+"use strict";
+const berth = (window.berth = { panels: {}, signed: new Intl.NumberFormat() });
+
+berth.query = new URLSearchParams(location.search);
+berth.lang = (berth.query.get("lang") || navigator.language || "en").toLowerCase().startsWith("ko") ? "ko" : "en";
+document.documentElement.lang = berth.lang;
+
+// Gradio takes its language from the browser alone; a language in the address is put into the store that it reads.
+if (berth.query.get("lang")) {
+  const runtime = performance.getEntriesByType("resource").find((entry) => /\/assets\/runtime-[^/]*\.js$/.test(entry.name));
+  if (runtime) {
+    import(runtime.name).then((module) => {
+      for (const store of Object.values(module)) {
+        let now = null;
+        if (store && store.subscribe && store.set) store.subscribe((value) => (now = value))();
+        if (typeof now === "string") store.set(berth.lang);
+      }
+    });
+  }
+}
+
+/** The words for `key` in the reader's language, with {name} filled from `values`. */
+berth.t = (key, values = {}) => {
+  const words = window.gradio_config.i18n_translations[berth.lang];
+  const text = words[key];
+  return text === undefined ? key : text.replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? ""));
+};
+berth.knows = (key) => key in window.gradio_config.i18n_translations[berth.lang];
+
+const SVG = new Set(["svg", "g", "rect", "line", "path", "text", "title", "circle"]);
+
+/** An element. Children that are strings become text, never markup. */
+berth.el = (tag, attributes = {}, ...children) => {
+  const node = SVG.has(tag) ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === false || value === null || value === undefined) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  return node;
+};
+
+berth.button = (label, onclick, kind = "quiet", more = {}) =>
+  berth.el("button", { type: "button", class: `bb ${kind}`, onclick, ...more }, label);
+
+// numbers
+
+berth.count = (number) => number.toLocaleString(berth.lang);
+berth.fixed = (number, digits) =>
+  number.toLocaleString(berth.lang, { minimumFractionDigits: digits, maximumFractionDigits: digits });
+berth.percent = (share) => `${berth.fixed(share * 100, 2)} %`;
+berth.bytes = (bytes) => {
+  const [unit, size] = bytes >= 2 ** 30 ? ["GiB", 2 ** 30] : bytes >= 2 ** 20 ? ["MiB", 2 ** 20] : ["KiB", 2 ** 10];
+  const value = bytes / size;
+  return `${berth.fixed(value, value < 9.95 && bytes >= 2 ** 20 ? 1 : 0)} ${unit}`;
+};
+berth.ms = (ms) => (ms >= 1000 ? `${berth.fixed(ms / 1000, 2)} s` : `${berth.fixed(ms, ms < 10 ? 1 : 0)} ms`);
+berth.seconds = (s) => (s >= 90 ? berth.t("minutes", { n: Math.round(s / 60) }) : berth.t("seconds", { n: Math.ceil(s) }));
+
+// colours: one set that colour-blind readers can tell apart; a label keeps its own
+
+const KNOWN = {
+  PER: 0, PERSON: 0, PS: 0, ORG: 1, ORGANIZATION: 1, OG: 1, LOC: 2, LOCATION: 2, GPE: 2, LC: 2,
+  DAT: 3, DATE: 3, DT: 3, TIM: 4, TIME: 4, TI: 4, MISC: 5, QTY: 6, QT: 6, EVT: 7,
+  positive: 2, negative: 1, neutral: 7, POSITIVE: 2, NEGATIVE: 1, NEUTRAL: 7,
+};
+const COLOURS = 8; // the --c0 … --c7 of the stylesheet
+
+/** Index of the colour of `label`: by what it means, else by where it stands among the model's labels. */
+berth.colour = (label, labels = []) => {
+  const bare = label.replace(/^[BIES]-/, "");
+  if (bare in KNOWN) return KNOWN[bare];
+  const bares = [...new Set(labels.map((other) => other.replace(/^[BIES]-/, "")))].sort();
+  const place = bares.indexOf(bare);
+  if (place >= 0) return place % COLOURS;
+  let hash = 0;
+  for (const letter of bare) hash = (hash * 31 + letter.codePointAt(0)) >>> 0;
+  return hash % COLOURS;
+};
+
+// files and the clipboard
+
+berth.save = (name, type, text) => {
+  const url = URL.createObjectURL(new Blob([text], { type }));
+  berth.el("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 1000);
+};
+
+/** Rows as CSV. A cell that a spreadsheet would run as a formula is put behind an apostrophe. */
+berth.csv = (rows) => {
+  const cell = (value) => {
+    const text = typeof value === "string" && /^[\s]*[=+\-@\t\r]/.test(value) ? `'${value}` : String(value ?? "");
+    return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  return "\ufeff" + rows.map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n"; // the mark tells Excel: UTF-8
+};
+
+berth.copy = async (text, button) => {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = berth.el("textarea", { class: "off-screen" }); // no clipboard outside https and localhost
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  const before = button.textContent;
+  button.textContent = berth.t("copied");
+  setTimeout(() => (button.textContent = before), 1200);
+};
+
+// tables that sort
+
+/** A table. `columns`: {title, value(row), show(row)?, number?, wide?}. Clicking a heading sorts by it. */
+berth.table = (columns, rows, attributes = {}) => {
+  const { el } = berth;
+  let by = null, down = false;
+  const body = el("tbody");
+  const heads = columns.map((column, index) =>
+    el("th", { scope: "col", class: column.number ? "number" : "" },
+      column.value
+        ? el("button", { type: "button", onclick: () => sort(index) }, column.title, el("span", { class: "arrow", "aria-hidden": "true" }))
+        : column.title));
+  const fill = () => {
+    const order = [...rows];
+    if (by !== null) {
+      const value = columns[by].value;
+      order.sort((a, b) => {
+        const [x, y] = [value(a), value(b)];
+        const way = typeof x === "number" ? x - y : String(x).localeCompare(String(y), berth.lang);
+        return down ? -way : way;
+      });
+    }
+    body.replaceChildren(...order.map((row) =>
+      el("tr", attributes.row ? attributes.row(row) : {}, columns.map((column) =>
+        el("td", { class: [column.number && "number", column.wide && "wide"].filter(Boolean).join(" ") },
+          column.show ? column.show(row) : String(column.value(row)))))));
+  };
+  const sort = (index) => {
+    down = by === index ? !down : Boolean(columns[index].number);
+    by = index;
+    heads.forEach((head, at) => {
+      if (at === by) head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      else head.removeAttribute("aria-sort");
+    });
+    fill();
+  };
+  fill();
+  return el("div", { class: "table" }, el("table", {}, el("thead", {}, el("tr", {}, heads)), body));
+};
+
+// panels
+
+/** Called by Gradio for each Panel when it is put into the page. */
+berth.open = (kind, options, element, props, trigger, server, watch) => {
+  const root = element.querySelector(".berth-panel");
+  berth.panels[kind]({ root, options, props, trigger, server, watch });
+};

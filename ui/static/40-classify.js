@@ -1,0 +1,45 @@
+// Classify: bars for one text, a table for many, two models side by side.
+berth.panels.classify = (panel) => {
+  const { el, t } = berth;
+
+  const one = (reply) => berth.bars(reply.result[0], berth.describe(reply.model).labels);
+
+  const many = (reply, lines) => {
+    const labels = berth.describe(reply.model).labels;
+    const rows = reply.result.map((scores, index) => ({ line: index + 1, text: lines[index], best: scores[0], scores }));
+    const saved = () => {
+      const names = [...new Set(reply.result.flat().map((row) => row.label))].sort();
+      const heading = ["line", "text", "label", "score", ...names];
+      const values = rows.map((row) => {
+        const scores = Object.fromEntries(row.scores.map(({ label, score }) => [label, score]));
+        return [row.line, row.text, row.best.label, row.best.score, ...names.map((name) => scores[name] ?? "")];
+      });
+      berth.save("classification.csv", "text/csv", berth.csv([heading, ...values]));
+    };
+    const table = berth.table([
+      { title: "#", number: true, value: (row) => row.line },
+      { title: t("text"), wide: true, value: (row) => row.text },
+      { title: t("label"), value: (row) => row.best.label,
+        show: (row) => el("span", { class: "tag", title: row.scores.map((s) => `${s.label} ${berth.score(s.score)}`).join("\n") },
+          el("i", { class: `swatch c${berth.colour(row.best.label, labels)}` }), row.best.label) },
+      { title: t("score"), number: true, value: (row) => row.best.score, show: (row) => berth.score(row.best.score) },
+    ], rows);
+    return [table, el("div", { class: "actions" }, berth.button(t("download_csv"), saved))];
+  };
+
+  const answer = (reply, lines) => reply.error
+    ? berth.errorNotice(reply.error, reply.model)
+    : [lines.length > 1 ? many(reply, lines) : one(reply), berth.readings(reply), berth.how(reply)];
+
+  berth.result("classify", panel, ({ replies, lines }) => {
+    if (replies.length === 1) return [answer(replies[0], lines)].flat(Infinity);
+    const top = (reply, index) => reply.result?.[index]?.[0]?.label;
+    const same = lines.filter((_, index) => top(replies[0], index) === top(replies[1], index)).length;
+    const isWhole = replies.every((reply) => !reply.error);
+    return [
+      isWhole && el("p", { class: "agree" }, t("agree", { n: same, all: lines.length })),
+      el("div", { class: "side-by-side" }, replies.map((reply) =>
+        el("section", {}, el("h3", {}, reply.model), answer(reply, lines)))),
+    ];
+  });
+};

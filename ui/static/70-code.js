@@ -1,0 +1,119 @@
+// "Use it from code": the call on the screen, as programs that run.
+
+/** For each section, what its values mean as a REST body and as arguments of gradio_client. */
+berth.programs = {
+  classify: ({ text, labels, top_k, multi_label, per_line }) => {
+    const texts = berth.lines(text, per_line);
+    const isZeroShot = labels.trim() !== "" && berth.canZeroShot();
+    const given = texts.length > 1 ? { texts } : { text: texts[0] ?? "" };
+    const candidates = labels.split(/[,\n]/).map((label) => label.trim()).filter(Boolean);
+    const options = isZeroShot ? { candidate_labels: candidates, ...(multi_label ? { multi_label } : {}) } : { top_k };
+    const client = isZeroShot ? { labels: candidates, ...(multi_label ? { multi_label } : {}) } : { top_k };
+    return { body: { ...given, ...options }, first: texts.length > 1 ? texts : texts[0] ?? "", client, api_name: "/classify" };
+  },
+  ner: ({ text, aggregation }) => ({
+    body: { text, aggregation_strategy: aggregation },
+    first: text, client: { aggregation }, api_name: "/ner",
+  }),
+  embed: ({ text, normalize }) => {
+    const texts = berth.lines(text, true);
+    const options = normalize === "model" ? {} : { normalize: normalize === "yes" };
+    return { body: { texts, ...options }, first: texts, client: options, api_name: "/embed" };
+  },
+  ask: ({ question, context, top_k }) => ({
+    body: { question, context, ...(top_k > 1 ? { top_k } : {}) },
+    first: question, client: { context, ...(top_k > 1 ? { top_k } : {}) }, api_name: "/answer",
+  }),
+  fill: ({ text, top_k }) => ({ body: { text, top_k }, first: text, client: { top_k }, api_name: "/fill_mask" }),
+};
+
+berth.lines = (text, perLine) =>
+  (perLine ? text.split("\n") : [text]).map((line) => line.trim()).filter(Boolean);
+
+const json = (value) => JSON.stringify(value);
+const spaced = (value) => { // as people write it: {"a": 1, "b": [2, 3]}
+  if (Array.isArray(value)) return `[${value.map(spaced).join(", ")}]`;
+  if (value && typeof value === "object") return `{${Object.entries(value).map(([k, v]) => `${json(k)}: ${spaced(v)}`).join(", ")}}`;
+  return json(value);
+};
+const python = (value) => {
+  if (value === true) return "True";
+  if (value === false) return "False";
+  if (value === null) return "None";
+  if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
+  if (typeof value === "object") return `{${Object.entries(value).map(([k, v]) => `${json(k)}: ${python(v)}`).join(", ")}}`;
+  return json(value);
+};
+const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
+const WRITERS = {
+  curl: ({ url, body, key }) => [
+    `curl -sS ${shell(url)} \\`,
+    ...(key ? ["  -H 'X-API-Key: YOUR_KEY' \\"] : []),
+    "  -H 'Content-Type: application/json' \\",
+    `  -d ${shell(spaced(body))}`,
+  ],
+  Python: ({ url, body, key }) => [
+    "import requests",
+    "",
+    "reply = requests.post(",
+    `    ${json(url)},`,
+    ...(key ? ['    headers={"X-API-Key": "YOUR_KEY"},'] : []),
+    `    json=${python(body)},`,
+    "    timeout=120,",
+    ")",
+    "reply.raise_for_status()",
+    'print(reply.json()["result"])',
+  ],
+  gradio_client: ({ base, model, first, client, api_name, key }) => [
+    "from gradio_client import Client",
+    "",
+    `client = Client(${json(base)}${key ? ', headers={"X-API-Key": "YOUR_KEY"}' : ""})`,
+    "reply = client.predict(",
+    `    ${python(first)},`,
+    ...Object.entries({ model, ...client }).map(([name, value]) => `    ${name}=${python(value)},`),
+    `    api_name=${json(api_name)},`,
+    ")",
+    'print(reply["result"])',
+  ],
+  JavaScript: ({ url, body, key }) => [
+    `const reply = await fetch(${json(url)}, {`,
+    '  method: "POST",',
+    `  headers: {"Content-Type": "application/json"${key ? ', "X-API-Key": "YOUR_KEY"' : ""}},`,
+    `  body: JSON.stringify(${spaced(body)}),`,
+    "});",
+    "if (!reply.ok) throw new Error((await reply.json()).detail);",
+    "console.log((await reply.json()).result);",
+  ],
+};
+
+berth.program = (section, language) => {
+  const model = berth.at[section].model ?? "";
+  const base = new URL(".", location.href).href.replace(/\/$/, "");
+  const told = berth.programs[section](berth.at[section]);
+  const url = `${base}/models/${model.split("/").map(encodeURIComponent).join("/")}/predict`;
+  return WRITERS[language]({ ...told, base, url, model, key: berth.store.needsKey }).join("\n");
+};
+
+berth.panels.code = ({ root, options }) => {
+  const { el, t } = berth;
+  let language = "curl";
+  const code = el("code", {});
+  const copy = berth.button(t("copy"), () => berth.copy(code.textContent, copy));
+  const tabs = Object.keys(WRITERS).map((name) =>
+    el("button", { type: "button", class: "bb quiet", "aria-pressed": String(name === language), onclick: () => show(name) }, name));
+  const box = el("details", { class: "code" }, el("summary", {}, t("use_from_code")),
+    el("div", { class: "languages" }, tabs, copy), el("pre", { tabindex: "0" }, code));
+  root.append(box);
+  const draw = () => {
+    if (box.open && berth.at[options.section].text !== undefined) code.textContent = berth.program(options.section, language);
+  };
+  const show = (name) => {
+    language = name;
+    for (const tab of tabs) tab.setAttribute("aria-pressed", String(tab.textContent === name));
+    draw();
+  };
+  box.addEventListener("toggle", draw);
+  berth.redraw[options.section] = draw;
+  berth.onModels(draw);
+};

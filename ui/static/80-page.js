@@ -1,0 +1,100 @@
+// Where the reader is: what is typed, the address, the keyboard.
+berth.at = {}; // section → the values on the screen, the model's name among them
+berth.redraw = {}; // section → draws its code again
+berth.tab = berth.startTab = berth.query.get("tab") || "classify";
+for (const section of ["classify", "ner", "embed", "ask", "fill"]) berth.at[section] = {};
+
+/** Called by Gradio when anything in a section changes. */
+berth.seen = (section, names, values) => {
+  Object.assign(berth.at[section], Object.fromEntries(names.map((name, index) => [name, values[index]])));
+  berth.redraw[section]?.();
+  berth.summarise(section);
+};
+
+/** Called when a model line has a model. */
+berth.chosen = (section, role, name) => {
+  berth.at[section][role] = name;
+  berth.redraw[section]?.();
+  berth.zeroShot();
+  if (section === berth.tab && role === "model") berth.address();
+};
+
+berth.address = () => {
+  const query = new URLSearchParams(location.search);
+  query.set("tab", berth.tab);
+  const model = berth.at[berth.tab]?.model;
+  if (model) query.set("model", model);
+  else query.delete("model");
+  history.replaceState(null, "", `${location.pathname}?${query.toString().replaceAll("%2F", "/")}`);
+};
+
+/** Called by Gradio when a tab is shown. */
+berth.atTab = (name) => {
+  berth.tab = name;
+  berth.address();
+  requestAnimationFrame(() => Object.keys(berth.at).forEach(berth.summarise));
+};
+
+/** The values behind a closed "Options", in its heading. */
+berth.summarise = (section) => {
+  const heading = document.querySelector(`#options-${section} button`);
+  const values = berth.summaries[section]?.(berth.at[section]);
+  if (!heading || !values) return;
+  let place = heading.querySelector(".summary");
+  if (!place) heading.querySelector("span").after((place = berth.el("span", { class: "summary" })));
+  place.textContent = values.filter(Boolean).join(" · ");
+};
+berth.summaries = {
+  classify: ({ top_k, per_line, compare }) => [
+    berth.t("summary_top", { n: top_k }), berth.t(per_line ? "summary_lines" : "summary_whole"),
+    compare && berth.t("summary_compare", { model: compare }),
+  ],
+  ner: ({ aggregation }) => [aggregation],
+  embed: ({ normalize }) => [berth.t(`normalize_${normalize}`)],
+  ask: ({ top_k }) => [berth.t("summary_top", { n: top_k })],
+  fill: ({ top_k }) => [berth.t("summary_top", { n: top_k })],
+};
+
+/** Fields for zero-shot are there for models that can do it. */
+berth.canZeroShot = () => {
+  const name = berth.at.classify.model;
+  const tasks = berth.store.models.get(name)?.tasks ?? berth.store.catalog.filter((e) => e.name === name).map((e) => e.task);
+  return tasks.includes("zero-shot-classification");
+};
+berth.zeroShot = () => document.body.classList.toggle("can-zero-shot", berth.canZeroShot());
+berth.onModels(() => berth.zeroShot());
+
+document.addEventListener("keydown", (event) => {
+  const place = event.target.closest?.('[id^="tab-"]');
+  const section = place?.id.slice(4);
+  if (event.key === "Escape" && document.querySelector(`[class*="running-${berth.tab}"]`)) {
+    document.getElementById(`stop-${berth.tab}`)?.click();
+  }
+  if (event.key !== "Enter" || !section || event.isComposing) return;
+  const isLong = event.target.tagName === "TEXTAREA";
+  const isOneLine = event.target.tagName === "INPUT" && event.target.type === "text";
+  if ((isLong && (event.ctrlKey || event.metaKey)) || isOneLine) {
+    event.preventDefault();
+    document.getElementById(`run-${section}`)?.click();
+  }
+});
+
+/** The line above the tabs. */
+berth.panels.brand = ({ root }) => {
+  const { el, t } = berth;
+  const other = berth.lang === "ko" ? ["en", "English"] : ["ko", "한국어"];
+  const there = () => {
+    const query = new URLSearchParams(location.search);
+    query.set("lang", other[0]);
+    location.search = query;
+  };
+  root.append(el("div", { class: "brand" },
+    el("strong", {}, "Berth"), el("span", { class: "offline", role: "status" }, t("offline")),
+    el("nav", {}, el("a", { href: "docs" }, t("api_docs")),
+      el("button", { type: "button", lang: other[0], onclick: there }, other[1]))));
+};
+
+/** Called once Gradio has put the page together. */
+berth.start = () => {
+  if (berth.startTab !== "classify") document.getElementById(`tab-${berth.startTab}-button`)?.click();
+};

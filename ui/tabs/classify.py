@@ -1,0 +1,116 @@
+"""Classify: labels for one text or many, by one model or two side by side, or among labels of your own."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import gradio as gr
+from gradio.events import api
+
+from core.core import Core
+from core.errors import BerthError
+from core.types import Task
+from ui.calls import ask, ask_for, split_labels, split_lines
+from ui.guard import guarded, told
+from ui.section import Example, Section
+from ui.words import w
+
+EXAMPLES: dict[str, list[Example]] = {
+    "en": [
+        {"fields": ["The staff were kind and the room was spotless."]},
+        {"fields": ["It broke after two days and nobody answers my mail."]},
+        {
+            "name": "Three reviews at once",
+            "fields": [
+                "Delivery was fast and everything arrived in one piece.\n"
+                "The soup was cold and far too salty.\n"
+                "I would buy this again without thinking twice."
+            ],
+        },
+    ],
+    "ko": [
+        {"fields": ["직원분들이 친절하고 방도 아주 깨끗했어요."]},
+        {"fields": ["이틀 만에 고장 났는데 문의해도 답이 없네요."]},
+        {
+            "name": "후기 세 개 한 번에",
+            "fields": ["배송이 빠르고 포장도 꼼꼼했어요.\n국물이 식어 있고 너무 짰어요.\n고민 없이 또 살 것 같아요."],
+        },
+    ],
+}
+
+
+def build(page: gr.Blocks, core: Core, feed: gr.HTML) -> None:
+    section = Section(page, core, feed, "classify", (Task.TEXT_CLASSIFICATION, Task.ZERO_SHOT_CLASSIFICATION))
+
+    async def answer(model: str, text: str, **options: Any) -> dict[str, Any] | None:
+        return await _compare(core, [model, options.pop("compare")], text, **options)
+
+    with section.tab():
+        with section.inputs():
+            text = gr.Textbox(label=w("text"), placeholder=w("classify_placeholder"), lines=5, max_lines=12)
+            labels = gr.Textbox(
+                label=w("candidate_labels"),
+                placeholder=w("candidate_labels_hint"),
+                max_lines=1,
+                elem_classes="zero-shot",
+            )
+            section.buttons()
+            section.examples(EXAMPLES)
+            with section.options():
+                top_k = gr.Slider(1, 20, 5, step=1, label=w("top_k"))
+                per_line = gr.Checkbox(True, label=w("per_line"))
+                multi_label = gr.Checkbox(False, label=w("multi_label"), elem_classes="zero-shot")
+                compare = section.model_line(role="compare", title="compare_with", optional=True)
+        fields = {"text": text, "labels": labels, "top_k": top_k, "per_line": per_line, "multi_label": multi_label}
+        section.wire(answer, {**fields, "compare": compare})
+    _publish(core)
+
+
+async def _compare(
+    core: Core, models: list[str], text: str, labels: str, top_k: int, per_line: bool, multi_label: bool
+) -> dict[str, Any] | None:
+    lines = split_lines(text) if per_line else [text] if text.strip() else []
+    if not lines:
+        return None
+    asked = [name for name in models if name]
+    replies = await asyncio.gather(
+        *(_answer(core, lines, name, split_labels(labels), int(top_k), multi_label) for name in asked)
+    )
+    return {"replies": replies, "lines": lines}
+
+
+async def _answer(
+    core: Core, lines: list[str], model: str, labels: list[str], top_k: int, multi_label: bool
+) -> dict[str, Any]:
+    """One model's reply; its error, where it has one, beside the other's answer."""
+    able = core.model(model).tasks
+    try:
+        if Task.ZERO_SHOT_CLASSIFICATION in able and (labels or Task.TEXT_CLASSIFICATION not in able):
+            fields = {"candidate_labels": labels or None, "multi_label": multi_label}
+            return await ask(core, Task.ZERO_SHOT_CLASSIFICATION, lines, fields, model)
+        return await ask(core, Task.TEXT_CLASSIFICATION, lines, {"top_k": top_k}, model)
+    except BerthError as error:
+        return {"model": model, "error": told(error)}
+
+
+def _publish(core: Core) -> None:
+    @guarded
+    async def classify(
+        text: str | list[str],
+        model: str | None = None,
+        top_k: int = 5,
+        labels: list[str] | None = None,
+        multi_label: bool = False,
+    ) -> dict[str, Any]:
+        """The labels of a text, or of each of several, best first.
+
+        With `labels`, a zero-shot model chooses among those. `result` holds {label, score}; beside it stand the
+        model and revision that answered, tokens, and milliseconds.
+        """
+        if labels:
+            fields = {"candidate_labels": labels, "multi_label": multi_label}
+            return await ask_for(core, Task.ZERO_SHOT_CLASSIFICATION, text, fields, model)
+        return await ask_for(core, Task.TEXT_CLASSIFICATION, text, {"top_k": top_k}, model)
+
+    api(classify, api_name="classify")
