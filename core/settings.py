@@ -99,3 +99,17 @@ def read_settings(**given: Any) -> Settings:
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)]
         raise InvalidRequest("Settings cannot be read. " + "; ".join(lines)) from None
+
+
+def as_markdown() -> str:
+    """Every setting as a table: `docs/settings.md`."""
+    rows = ["# Settings", "", "From the environment, `.env`, or the command line.", "", "| name | default | |"]
+    rows.append("|---|---|---|")
+    for field in Settings.model_fields.values():
+        default = "" if field.default in (None, ()) else str(field.default).replace(f"{PROJECT}/", "")
+        rows.append(f"| `{field.validation_alias}` | {default} | {field.description} |")
+    return "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    print(as_markdown(), end="")

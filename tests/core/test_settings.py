@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import InvalidRequest
-from core.settings import read_settings
+from core.settings import PROJECT, as_markdown, read_settings
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +41,8 @@ def test_a_secret_is_not_in_the_error(monkeypatch):
     with pytest.raises(InvalidRequest) as caught:
         read_settings()
     assert "hf_secret" not in caught.value.message
+
+
+def test_the_page_of_settings_is_what_the_class_says():
+    """`python -m core.settings > docs/settings.md` writes it anew."""
+    assert (PROJECT / "docs" / "settings.md").read_text() == as_markdown()
