@@ -17,7 +17,7 @@ help:
 	@echo "make test     all tests; ARGS='tests/core -k wire' for some"
 	@echo "make check    formatting, lint, types"
 	@echo "make format   rewrite to the project's formatting"
-	@echo "make bench    side by side with peers; writes bench/results"
+	@echo "make bench    start-up, health under load, embedding; ARGS='--infinity DIR' beside infinity-emb"
 	@echo "make docs     a copy of the API documentation that opens from disk, in docs/api"
 	@echo "make setup    only install, into $(VENV)"
 	@echo "make clean    remove $(VENV) and caches; never models or data"
@@ -44,7 +44,9 @@ format: $(DEV)
 	$(PY) -m ruff format .
 
 bench: $(DEV)
-	$(PY) -m bench $(ARGS)
+	$(PY) -m bench.lifecycle
+	$(PY) -m bench.health
+	$(PY) -m bench.embedding $(ARGS)
 
 docs: $(APP)
 	$(PY) scripts/export_docs.py $(ARGS)
