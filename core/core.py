@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from core.errors import DeadlineExceeded, InvalidRequest, ModelNotFound, NoSupportedTask
+from core.errors import DeadlineExceeded, ModelNotFound, NoSupportedTask, TaskNotSupported
 from core.fleet.job import LoadJob
 from core.fleet.launcher import Launcher
 from core.fleet.loading import Loader
@@ -159,7 +159,7 @@ class Core:
                 raise NoSupportedTask(f"{name} has no task that this server can run.")
             chosen = task or record.info.tasks[0]
             if chosen not in record.info.tasks:
-                raise InvalidRequest(f"{name} cannot do {chosen}; it can do: {', '.join(record.info.tasks)}.")
+                raise TaskNotSupported(f"{name} cannot do {chosen}; it can do: {', '.join(record.info.tasks)}.")
             return await self._ask(record, chosen, items, parse_params(chosen, fields))
 
     async def _ask(self, record: Record, task: Task, items: list[Any], params: dict[str, Any]) -> Reply:
