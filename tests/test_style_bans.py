@@ -24,6 +24,7 @@ MAY_READ_ENVIRONMENT = (
     "app.py",  # the composition root
     "core/settings.py",  # the one reader
     "core/fleet/launcher.py",  # hands a worker its environment, less the secrets
+    "core/hub/child.py",  # sets huggingface_hub's own switches before it is imported
     "core/worker/forkserver.py",  # sets the libraries' own switches before they are imported
 )
 SERVER = ("core/", "api/", "ui/", "app.py")

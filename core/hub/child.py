@@ -59,7 +59,7 @@ def _inspect(request: dict[str, Any]) -> dict[str, Any]:
 
     client = HubClient(**request["client"])
     with hub_errors(request["name"]):
-        files = open_repository(request["name"], client, request["revision"])
+        files = open_repository(request["name"], client, request["revision"], Path(request["cache_dir"]))
         return asdict(identify(files, decode_spec(request["spec"]), pickle_allowed=request["pickle_allowed"]))
 
 

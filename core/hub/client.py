@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,13 +28,14 @@ class Patience:
     def __init__(self, wait_s: float) -> None:
         self._wait_s = wait_s
         self._failures = 0
+        self._never = threading.Event()  # waiting for it is a pause that a signal ends at once
 
     def reset(self) -> None:
         """Something arrived: what failed before no longer counts."""
         self._failures = 0
 
     def wait(self, error: Exception) -> None:
-        """Sleeps before the next try, or raises `error` when there shall be none."""
+        """Pauses before the next try, or raises `error` when there shall be none."""
         self._failures += 1
         if isinstance(error, HfHubHTTPError):
             limit = _BUSY_TRIES if error.response.status_code in BUSY_STATUSES else 0
@@ -43,7 +44,7 @@ class Patience:
         asked = retry_after(error)
         if self._failures >= limit or (asked or 0) > MAX_RETRY_AFTER:
             raise error
-        time.sleep(asked if asked is not None else min(8.0, self._wait_s * 2 ** (self._failures - 1)))
+        self._never.wait(asked if asked is not None else min(8.0, self._wait_s * 2 ** (self._failures - 1)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,11 +172,14 @@ class Download:
 
     def _resume(self, blob: Blob, file: Any, hasher: Any) -> None:
         """Counts and hashes what an earlier try left in `file`; starts over when that cannot be right."""
-        if os.fstat(file.fileno()).st_size > blob.size:
+        left = os.fstat(file.fileno()).st_size
+        if left > blob.size:
             file.truncate(0)
+            left = 0
         file.seek(0)
-        while chunk := file.read(1 << 20):
+        while left and (chunk := file.read(min(left, 1 << 20))):
             hasher.update(chunk)
+            left -= len(chunk)
         self._progress.add(blob.path, file.tell(), is_transfer=False)
 
     def _receive(self, blob: Blob, file: Any, hasher: Any) -> Any:

@@ -118,6 +118,7 @@ class Hub:
             "op": "inspect",
             "name": _shown_name(source),
             "client": {"repo_id": source.repo_id, **self._client},
+            "cache_dir": str(self._cache_dir),
             "revision": source.revision,
             "spec": asdict(spec),
             "pickle_allowed": pickle_allowed,

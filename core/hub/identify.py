@@ -115,7 +115,7 @@ def _labels(files: Files, config: dict[str, Any], architecture: str) -> tuple[st
     try:
         pairs = sorted((int(index), str(label)) for index, label in id2label.items())
     except (AttributeError, TypeError, ValueError):
-        pairs = []
+        pairs = [(-1, "")]
     if len(pairs) > MAX_LABELS or [index for index, _ in pairs] != list(range(len(pairs))):
         raise CorruptModel(f"id2label in config.json of {files.name} does not number its labels from 0.")
     return tuple(label for _, label in pairs)

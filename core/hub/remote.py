@@ -10,9 +10,9 @@ from typing import Any
 from huggingface_hub.hf_api import ModelInfo
 
 from core.errors import CorruptModel
-from core.hub.cache import COMMIT
+from core.hub.cache import COMMIT, repository_folder
 from core.hub.client import HubClient
-from core.hub.files import MAX_FILES, Card
+from core.hub.files import MAX_FILES, Card, LocalFiles, open_directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +22,17 @@ class RemoteFiles:
     sizes: Mapping[str, int]
     card: Card
     client: HubClient
+    cached: LocalFiles | None  # the same commit in the cache, whole or in part
     directory: Path | None = None
 
     def read(self, path: str, start: int, length: int) -> bytes:
+        if self.cached is not None and self.cached.sizes.get(path) == self.sizes[path]:
+            return self.cached.read(path, start, length)
         wanted = min(length, max(0, self.sizes[path] - start))
         return self.client.read(path, self.revision, start, wanted) if wanted else b""
 
 
-def open_repository(name: str, client: HubClient, revision: str) -> RemoteFiles:
+def open_repository(name: str, client: HubClient, revision: str, cache_dir: Path) -> RemoteFiles:
     """The files of `client`'s repository at `revision`. Raises errors of huggingface_hub."""
     info = client.info(revision)
     commit = info.sha or ""
@@ -39,7 +42,9 @@ def open_repository(name: str, client: HubClient, revision: str) -> RemoteFiles:
     if len(siblings) > MAX_FILES:
         raise CorruptModel(f"{name} has {len(siblings):,} files; that is not a model.")
     sizes = {each.rfilename: each.size for each in siblings if each.size is not None and _is_plain(each.rfilename)}
-    return RemoteFiles(name, commit, sizes, _card(info), client)
+    snapshot = repository_folder(cache_dir, client.repo_id) / "snapshots" / commit
+    cached = open_directory(name, snapshot, revision=commit) if snapshot.is_dir() else None
+    return RemoteFiles(name, commit, sizes, _card(info), client, cached)
 
 
 def _is_plain(path: str) -> bool:

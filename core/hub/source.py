@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,10 @@ def parse_source(text: str, *, models_dir: Path, starter_dir: Path, admin: bool)
             raise RepositoryNotFound(f"There is no starter model {_shown(name)}. See the catalogue for their names.")
         return Source(text, directory=found)
     name, at, revision = text.partition("@")
-    if not at and _LOCAL_NAME.fullmatch(name) and ".." not in name and (found := _inside(models_dir, name)):
+    if not at and _LOCAL_NAME.fullmatch(name) and ".." not in name and os.path.lexists(models_dir / name):
+        found = _inside(models_dir, name)
+        if found is None:
+            raise RepositoryNotFound(f"{_shown(name)} in the models directory is no directory, or leads out of it.")
         return Source(text, directory=found)
     repo_id = parse_repo_id(name)
     if repo_id is None:

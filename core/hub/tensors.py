@@ -125,7 +125,7 @@ def _parse_entry(entry: Any) -> tuple[str, int, int, int] | None:
     if not isinstance(entry, dict):
         return None
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
-    if dtype not in _BITS or not _are_counts(shape) or len(shape) > MAX_RANK:
+    if not isinstance(dtype, str) or dtype not in _BITS or not _are_counts(shape) or len(shape) > MAX_RANK:
         return None
     if not _are_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         return None

@@ -1,0 +1,67 @@
+"""The tables of architectures, held against the installed transformers."""
+
+from __future__ import annotations
+
+import pytest
+from transformers.models.auto import modeling_auto
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+from core.hub.architectures import ENCODER_TYPES, NATIVE_TYPES, OFFSET_POSITIONS, model_type_of, tasks_of
+from core.types import Task
+
+MAPPINGS = {
+    Task.TEXT_CLASSIFICATION: modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    Task.TOKEN_CLASSIFICATION: modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+    Task.QUESTION_ANSWERING: modeling_auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
+    Task.FILL_MASK: modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+}
+
+
+def test_native_types_are_known_to_transformers() -> None:
+    assert set(CONFIG_MAPPING_NAMES) >= NATIVE_TYPES
+    assert NATIVE_TYPES >= OFFSET_POSITIONS
+
+
+@pytest.mark.parametrize("task", MAPPINGS)
+def test_every_head_that_transformers_makes_is_told(task: Task) -> None:
+    for model_type in ENCODER_TYPES & set(MAPPINGS[task]):
+        architecture = MAPPINGS[task][model_type]
+        assert tasks_of(architecture, model_type, None)[:1] == (task,), architecture
+
+
+def test_bare_encoders_give_embeddings() -> None:
+    for model_type in ENCODER_TYPES & set(modeling_auto.MODEL_MAPPING_NAMES):
+        names = modeling_auto.MODEL_MAPPING_NAMES[model_type]
+        for architecture in [names] if isinstance(names, str) else names:
+            assert tasks_of(architecture, model_type, None) == (Task.FEATURE_EXTRACTION,), architecture
+
+
+@pytest.mark.parametrize(
+    ("architecture", "model_type"),
+    [
+        ("GPT2LMHeadModel", "gpt2"),
+        ("LlamaForCausalLM", "llama"),
+        ("T5ForConditionalGeneration", "t5"),
+        ("T5Model", "t5"),
+        ("MarianMTModel", "marian"),
+        ("ViTForImageClassification", "vit"),
+        ("LlavaForConditionalGeneration", "llava"),
+        ("BertForNextSentencePrediction", "bert"),
+        ("BertForMultipleChoice", "bert"),
+        ("BertLMHeadModel", "bert"),
+        ("WhisperForConditionalGeneration", "whisper"),
+        ("CLIPModel", "clip"),
+        ("", ""),
+    ],
+)
+def test_other_heads_are_none_of_ours(architecture: str, model_type: str) -> None:
+    assert tasks_of(architecture, model_type, None) == ()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "model_type"),
+    [("BertModel", "bert"), ("XLMRobertaForMaskedLM", "xlm-roberta"), ("RobertaModel", "roberta"), ("MyModel", "")],
+)
+def test_a_type_that_is_not_stated_comes_from_the_architecture(architecture: str, model_type: str) -> None:
+    assert model_type_of({}, architecture) == model_type
+    assert model_type_of({"model_type": "electra"}, architecture) == "electra"

@@ -1,0 +1,136 @@
+"""Memory as the kernel and NVML tell it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from core.memory.probe import DeviceMemory, Probe
+
+GB = 1_000_000_000
+MB = 1_000_000
+
+
+def write(folder: Path, **values: object) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, value in values.items():
+        (folder / name.replace("__", ".")).write_text(f"{value}\n")
+
+
+def probe(tmp_path: Path, own: str) -> Probe:
+    (tmp_path / "self").write_text(own)
+    return Probe(tmp_path / "cgroup", tmp_path / "self")
+
+
+def test_the_machine_without_limits(tmp_path: Path) -> None:
+    machine = psutil.virtual_memory()
+    host = probe(tmp_path, "0::/\n").host()
+    assert (host.device, host.total) == ("cpu", machine.total)
+    assert host.available + host.used == host.total
+    assert 0 < host.percent < 100
+
+
+def test_a_container_is_its_limit_v2(tmp_path: Path) -> None:
+    write(tmp_path / "cgroup", memory__max="max", memory__current=9 * GB, memory__stat="inactive_file 1")
+    stat = f"anon {500 * MB}\ninactive_file {200 * MB}\nactive_file 7"
+    write(tmp_path / "cgroup/app", memory__max=GB, memory__current=700 * MB, memory__stat=stat)
+    write(tmp_path / "cgroup/app/leaf", memory__max="max", memory__current=MB, memory__stat="")
+    host = probe(tmp_path, "0::/app/leaf\n").host()
+    assert host == DeviceMemory("cpu", "CPU", GB, 500 * MB, 500 * MB)
+    assert host.percent == 50.0
+
+
+def test_a_container_is_its_limit_v1(tmp_path: Path) -> None:
+    write(
+        tmp_path / "cgroup/memory/docker/x",
+        memory__limit_in_bytes=GB,
+        memory__usage_in_bytes=300 * MB,
+        memory__stat=f"total_inactive_file {100 * MB}",
+    )
+    write(tmp_path / "cgroup/memory", memory__limit_in_bytes=9223372036854771712, memory__usage_in_bytes=GB)
+    host = probe(tmp_path, "3:cpu,cpuacct:/docker/x\n2:memory:/docker/x\n1:name=systemd:/\n").host()
+    assert host == DeviceMemory("cpu", "CPU", GB, 800 * MB, 200 * MB)
+
+
+def test_a_path_of_the_host_falls_back_to_the_root(tmp_path: Path) -> None:
+    write(tmp_path / "cgroup", memory__max=GB, memory__current=100 * MB, memory__stat="inactive_file 0")
+    host = probe(tmp_path, "0::/kubepods/pod1/container1\n").host()
+    assert (host.total, host.used) == (GB, 100 * MB)
+
+
+def test_the_tightest_limit_holds(tmp_path: Path) -> None:
+    write(tmp_path / "cgroup/a", memory__max=2 * GB, memory__current=1900 * MB, memory__stat="")
+    write(tmp_path / "cgroup/a/b", memory__max=GB, memory__current=100 * MB, memory__stat="")
+    host = probe(tmp_path, "0::/a/b\n").host()
+    assert (host.total, host.available) == (GB, 100 * MB)
+
+
+@pytest.mark.parametrize("own", ["", "0::/none\n"])
+def test_files_that_are_not_there_limit_nothing(tmp_path: Path, own: str) -> None:
+    assert probe(tmp_path, own).host().total == psutil.virtual_memory().total
+
+
+def test_this_machine_can_be_read() -> None:
+    host = Probe().host()
+    assert 0 < host.available <= host.total <= psutil.virtual_memory().total
+
+
+_HOLD = """
+import mmap, sys
+held = mmap.mmap(-1, int(sys.argv[1]))
+for start in range(0, len(held), mmap.PAGESIZE):
+    held[start] = 1
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def holder(size: int) -> Iterator[int]:
+    """The pid of a process that holds `size` bytes for itself."""
+    command = [sys.executable, "-c", _HOLD, str(size)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process.pid
+        process.communicate()
+
+
+def test_a_process_holds_what_it_wrote_to() -> None:
+    with holder(64 * MB) as large, holder(mmap.PAGESIZE) as small:
+        difference = Probe().process(large)["cpu"] - Probe().process(small)["cpu"]
+    assert 63 * MB < difference < 66 * MB
+
+
+def test_a_process_that_is_gone_holds_nothing() -> None:
+    with holder(mmap.PAGESIZE) as pid:
+        pass
+    assert Probe().process(pid) == {}
+
+
+def test_no_driver_no_gpus() -> None:
+    if os.path.exists("/dev/nvidiactl"):
+        pytest.skip("this machine has a driver")
+    assert Probe().gpus() == []
+
+
+@pytest.mark.gpu
+def test_gpus_as_nvml_tells_them() -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    gpus = Probe().gpus()
+    assert [gpu.device for gpu in gpus] == [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    before = gpus[0].used
+    held = torch.empty(512 * MB, dtype=torch.uint8, device="cuda:0")
+    after = Probe().gpus()[0]
+    assert after.used - before >= held.nbytes
+    assert after.used + after.available <= after.total
