@@ -150,4 +150,19 @@ def parse_params(task: Task, fields: dict[str, Any]) -> dict[str, Any]:
 
 def parse_texts(texts: Any) -> list[str]:
     """The texts of a request. Raises InvalidRequest."""
-    return _texts(1, MAX_TEXTS)("texts", texts)
+    checked: list[str] = _texts(1, MAX_TEXTS)("texts", texts)
+    return checked
+
+
+def parse_items(task: Task, items: Any) -> list[Any]:
+    """What `task` reads: texts, or for question answering `{"question", "context"}`. Raises InvalidRequest."""
+    if task is not Task.QUESTION_ANSWERING:
+        if isinstance(items, list | tuple) and any(isinstance(item, dict) for item in items):
+            raise InvalidRequest(f"{task} reads `text` or `texts`, not a question and its context.")
+        return parse_texts(items)
+    if not isinstance(items, list | tuple) or not all(
+        isinstance(item, dict) and item.keys() == {"question", "context"} for item in items
+    ):
+        raise InvalidRequest(f"{task} reads `question` and `context`.")
+    parse_texts([text for item in items for text in item.values()])
+    return list(items)

@@ -1,0 +1,62 @@
+"""How a route reads its body, and what happens when the client leaves before the answer."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import orjson
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class JsonRequest(Request):
+    """Reads its body with orjson: fast, bounded in depth, and no NaN, Infinity or half a surrogate pair gets in."""
+
+    async def json(self) -> Any:
+        return orjson.loads(await self.body())
+
+
+class Route(APIRoute):
+    """A write stops as soon as its client is gone: the handler is cancelled, and with it the work that it waits for."""
+
+    def get_route_handler(self) -> Handler:
+        handle = super().get_route_handler()
+
+        async def read(request: Request) -> Response:
+            request = JsonRequest(request.scope, request.receive)
+            if request.method not in ("POST", "PUT", "PATCH", "DELETE"):
+                return await handle(request)
+            if await request.body() and not _is_json(request.headers.get("content-type", "")):
+                raise HTTPException(415)
+            return await _while_connected(request, handle)
+
+        return read
+
+
+def _is_json(content_type: str) -> bool:
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+
+
+async def _while_connected(request: Request, handle: Handler) -> Response:
+    """The body has been read, so the next thing to receive is the client's leaving."""
+    answer = asyncio.ensure_future(handle(request))
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if answer.done():
+            return answer.result()
+        answer.cancel()
+        await asyncio.wait({answer})
+        return Response(status_code=499)  # nobody reads it
+    finally:
+        answer.cancel()
+        gone.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,163 @@
+"""Where it all comes together: settings, core, API and page; and the command line. `python app.py --help`.
+
+Also importable as `uvicorn app:app`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from api import create_api
+from core.access import Access
+from core.core import VERSION, Core
+from core.errors import InvalidRequest
+from core.settings import Settings, read_settings
+
+log = logging.getLogger("berth")
+
+_CLOSE_S = 3  # seconds that open connections (a page in a browser keeps one) may hold up the end
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The whole server as an ASGI application. Raises InvalidRequest when the settings cannot be read."""
+    settings = settings or read_settings()
+    core, access = Core(settings), Access(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if access.made_key is not None:
+            print(f"Admin key, made for this run (set BERTH_ADMIN_KEY to choose it): {access.made_key}", flush=True)
+        await core.start()
+        page = asyncio.create_task(_serve_page(app, core))
+        try:
+            yield
+        finally:
+            page.cancel()
+            await asyncio.wait([page])
+            await core.stop()
+
+    app = create_api(core, access, lifespan)
+    app.state.core = core
+    app.state.waiting_for = "The page is starting. Try again in a moment."
+    return app
+
+
+async def _serve_page(app: FastAPI, core: Core) -> None:
+    """Mounts the page and runs it until cancelled. Beside the API, since importing Gradio takes seconds."""
+    try:
+        await asyncio.to_thread(_mount_page, app, core)
+        async with app.router.lifespan_context(app):
+            app.state.waiting_for = None
+            await asyncio.Event().wait()
+    except Exception:
+        app.state.waiting_for = "The page could not be started; the server's log says why. The API works."
+        log.exception("the page could not be started")
+
+
+def _mount_page(app: FastAPI, core: Core) -> None:
+    """Leaves the page's own lifespan as that of `app`, which has entered its own already."""
+    for name in ("GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):  # read when Gradio is imported
+        os.environ.setdefault(name, "False" if name.startswith("GRADIO") else "1")
+    import ui
+
+    app.router.lifespan_context = _nothing
+    ui.mount(app, core)
+
+
+@contextlib.asynccontextmanager
+async def _nothing(app: FastAPI) -> AsyncIterator[None]:
+    yield
+
+
+class Server(uvicorn.Server):
+    """uvicorn that drains before it closes its socket: meanwhile `/ready` and new work are told so by a 503."""
+
+    def __init__(self, config: uvicorn.Config, core: Core) -> None:
+        super().__init__(config)
+        self._core = core
+        self._draining: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            print(f"Berth {VERSION} is at http://{shown}:{port}", flush=True)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal)
+        yield
+
+    def _on_signal(self) -> None:
+        if self._draining is not None:
+            os._exit(1)  # asked twice; the workers end with this process
+        self._draining = asyncio.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        await self._core.registry.stop()
+        self.should_exit = True
+
+
+def serve(settings: Settings) -> None:
+    """Serves until SIGINT or SIGTERM."""
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,  # api/edge.py writes a line with the request's id
+        server_header=False,
+        timeout_graceful_shutdown=_CLOSE_S,
+    )
+    Server(config, app.state.core).run()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="app.py", description="Berth: many models, one server.")
+    parser.add_argument("--host", help="address to listen on (HOST)")
+    parser.add_argument("--port", type=int, help="port to listen on, 0 for any (PORT)")
+    parser.add_argument("--log-level", "--log_level", help="DEBUG, INFO, WARNING or ERROR (LOG_LEVEL)")
+    parser.add_argument("--reload", action="store_true", help="start again whenever the code changes")
+    given = parser.parse_args(argv)
+    try:
+        settings = read_settings(host=given.host, port=given.port, log_level=given.log_level)
+    except InvalidRequest as error:
+        print(error.message, file=sys.stderr)
+        return 2
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    if given.reload:
+        os.environ.update(HOST=settings.host, PORT=str(settings.port))  # the new process reads them
+        uvicorn.run("app:app", host=settings.host, port=settings.port, reload=True)
+    else:
+        serve(settings)
+    return 0
+
+
+def __getattr__(name: str) -> FastAPI:
+    if name == "app":  # made only when asked for: `uvicorn app:app` does, `python app.py` and the tests do not
+        return create_app()
+    raise AttributeError(name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
