@@ -99,6 +99,7 @@ WORDS: dict[str, str] = {
     "download_jsonl": "Download JSONL",
     "download_conll": "Download CoNLL",
     # embed
+    "embed_text": "Texts, one a line",
     "embed_run": "Embed",
     "embed_placeholder": "One text a line, up to 20 lines.",
     "embed_empty": "A similarity map appears here",

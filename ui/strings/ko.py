@@ -99,6 +99,7 @@ WORDS: dict[str, str] = {
     "download_jsonl": "JSONL 내려받기",
     "download_conll": "CoNLL 내려받기",
     # 임베딩
+    "embed_text": "텍스트(한 줄에 하나)",
     "embed_run": "임베딩 구하기",
     "embed_placeholder": "한 줄에 텍스트 하나씩, 20줄까지 입력하세요.",
     "embed_empty": "유사도 지도가 여기에 나타나요",

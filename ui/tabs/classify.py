@@ -64,7 +64,6 @@ def build(page: gr.Blocks, core: Core, feed: gr.HTML) -> None:
                 compare = section.model_line(role="compare", title="compare_with", optional=True)
         fields = {"text": text, "labels": labels, "top_k": top_k, "per_line": per_line, "multi_label": multi_label}
         section.wire(answer, {**fields, "compare": compare})
-    _publish(core)
 
 
 async def _compare(
@@ -94,7 +93,9 @@ async def _answer(
         return {"model": model, "error": told(error)}
 
 
-def _publish(core: Core) -> None:
+def publish(core: Core) -> None:
+    """The endpoint for programs."""
+
     @guarded
     async def classify(
         text: str | list[str],
