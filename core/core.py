@@ -107,22 +107,25 @@ class Core:
             raise ModelNotFound(
                 f"No model is loaded for {task}. Load one with POST /models/load and name it in `model`."
             )
-        if self.registry.find(name) is None:
-            self._start_known(name)
-        return name
+        return name if self.registry.find(name) else self._start_known(name)
 
     def default_model(self, task: Task) -> str | None:
         """The model that a request for `task` means when it names none; starts nothing."""
         return self._defaults.get(task) or self._only_loaded(task) or self._starter(task)
 
-    def _start_known(self, name: str) -> None:
-        """Starts loading a model that the operator named in the settings or the catalogue lists."""
+    def _start_known(self, name: str) -> str:
+        """Starts loading a model that the operator named in the settings or the catalogue lists, by name or source.
+
+        Returns the name that the registry has it under.
+        """
         entry = self.catalog.get(name)
         is_default = name in self._defaults.values()
         if entry is None and not is_default:
             raise ModelNotFound(f"There is no model `{name}` here. Load it with POST /models/load, or see GET /models.")
         spec = entry.spec if entry else ModelSpec(name=name, source=name)
-        self.registry.start_load(spec, admin=is_default)
+        if self.registry.find(spec.name) is None:
+            self.registry.start_load(spec, admin=is_default)
+        return spec.name
 
     def _only_loaded(self, task: Task) -> str | None:
         able = [record.name for record in self._ready() if record.info and task in record.info.tasks]
@@ -147,7 +150,7 @@ class Core:
     async def leased(self, name: str) -> AsyncIterator[Record]:
         """The model `name` kept in memory, for callers that choose the task by what the model can do."""
         if self.registry.find(name) is None:
-            self._start_known(name)
+            name = self._start_known(name)
         async with self.registry.lease(name) as record:
             yield record
 
