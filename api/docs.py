@@ -1,5 +1,6 @@
 """/docs and /redoc from files of our own, so that they work with no internet."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,11 @@ def _router(title: str) -> APIRouter:
 def _openapi(app: FastAPI) -> dict[str, Any]:
     """The description of every route, with the two ways to send a key. Made once."""
     if app.openapi_schema is None:
-        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Duplicate Operation ID")  # of HEAD, which is only said beside its GET
+            schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        for operations in schema["paths"].values():
+            operations.pop("head", None)
         schema["components"]["securitySchemes"] = {
             "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
             "bearer": {"type": "http", "scheme": "bearer"},
