@@ -65,7 +65,10 @@ class Tokenizer:
             self._fast.no_truncation()  # many tokenizer.json files carry both, for some training run
             self._fast.no_padding()
         self._has_types = "token_type_ids" in tokenizer.model_input_names
-        self._word_prefix = getattr(self._fast and self._fast.model, "continuing_subword_prefix", None)
+        if self._fast is not None:
+            self._word_prefix = getattr(self._fast.model, "continuing_subword_prefix", None)
+        else:
+            self._word_prefix = "##" if any(token.startswith("##") for token in tokenizer.get_vocab()) else None
         try:
             self._single, self._pair = self._learn_frame("A"), self._learn_frame("A", "B")
         except ValueError as error:
@@ -128,8 +131,6 @@ class Tokenizer:
         """As transformers' token-classification pipeline tells words apart, with any white space as a border."""
         unknown = self.backend.unk_token_id
         prefix = self._word_prefix
-        if self._fast is None and any(token.startswith("##") for token in tokens):
-            prefix = "##"
         if prefix:
             return [token.startswith(prefix) and token != prefix for token in tokens]
         return [

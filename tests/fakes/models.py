@@ -91,6 +91,11 @@ def make_model(architecture: str, head: Task, *, seed: int = 7, **config: Any) -
     return _HEADS[head].from_config(_config(architecture, **config)).eval()
 
 
+def read_model(path: Path, head: Task) -> Any:
+    """The model that `write_model` wrote."""
+    return _HEADS[head].from_pretrained(path)
+
+
 def _config(architecture: str, **more: Any) -> Any:
     is_roberta = architecture in ("roberta", "xlm-roberta")
     shape: dict[str, Any] = {
@@ -234,7 +239,7 @@ def write_graph(path: Path, model: Any, *, types: bool = False, fixed: tuple[int
     outputs: tuple[str, ...] = ("logits",)
     if hasattr(model, "qa_outputs"):
         outputs = ("start_logits", "end_logits")
-    elif type(model) in transformers.AutoModel._model_mapping.values():
+    elif type(model).__name__.endswith("Model"):
         outputs = ("last_hidden_state",)
     inputs = ("input_ids", "attention_mask", "token_type_ids")[: 3 if types else 2]
     shape = fixed or (2, 5)
@@ -242,6 +247,8 @@ def write_graph(path: Path, model: Any, *, types: bool = False, fixed: tuple[int
     mask = torch.ones_like(ids)
     mask[-1, 3:] = 0
     path.parent.mkdir(parents=True, exist_ok=True)
+    if model._supports_sdpa:
+        model.set_attn_implementation("eager")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(

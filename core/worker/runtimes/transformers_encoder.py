@@ -165,6 +165,7 @@ def _load_model(request: LoadRequest, device: str) -> Any:
         config.num_labels = guessed
         model, report = _read_weights(request, config, device, safe)
     check_report(request, report)
+    _check_declared(request, config)
     return model.eval()
 
 
@@ -182,6 +183,16 @@ def check_report(request: LoadRequest, report: dict[str, Any]) -> None:
         raise LoadFailed(
             f"Weights for `{', '.join(missing[:3])}` are missing: {request.name} has no trained head for "
             f"{request.tasks[0]}. Load it for the task it was made for."
+        )
+
+
+def _check_declared(request: LoadRequest, config: Any) -> None:
+    """Raises LoadFailed where a head for texts would pass for one for tokens: both are called `classifier`."""
+    declared = " ".join(config.architectures or ())
+    if request.tasks[0] is Task.TOKEN_CLASSIFICATION and "ForSequenceClassification" in declared:
+        raise LoadFailed(
+            f"{request.name} labels whole texts, not tokens: it has no trained head for {request.tasks[0]}. "
+            f"Load it for {Task.TEXT_CLASSIFICATION}."
         )
 
 
