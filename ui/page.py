@@ -8,13 +8,14 @@ import gradio as gr
 
 from core.core import Core
 from ui.panel import panel
+from ui.section import quiet
 from ui.snapshot import Watch
-from ui.tabs import ask, classify, embed, fill, ner
+from ui.tabs import ask, classify, embed, fill, models, ner
 from ui.theme import head, theme
 from ui.words import i18n
 
 App = TypeVar("App")  # a FastAPI application; this room does not import FastAPI
-_TABS = (classify, ner, embed, ask, fill)
+_TABS = (classify, ner, embed, ask, fill, models)
 _MAX_QUEUE = 512  # events of the page waiting; what a model may have waiting is the business of `core`
 
 
@@ -29,7 +30,7 @@ def build(core: Core) -> gr.Blocks:
                 tab.build(page, core, feed)
         for tab in _TABS:
             tab.publish(core)
-        page.load(None, js="() => { berth.start(); return []; }", api_visibility="private")
+        page.load(None, js="() => { berth.start(); return []; }", **quiet("start"))
     page.queue(max_size=_MAX_QUEUE, api_open=False, default_concurrency_limit=None)
     return page
 

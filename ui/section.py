@@ -16,11 +16,16 @@ from ui.loading import make_ready
 from ui.panel import panel
 from ui.words import w
 
-QUIET: dict[str, Any] = {
-    "api_visibility": "private",
-    "show_progress": "hidden",
-    "concurrency_limit": None,  # `core` admits; a second queue in front of it would only hide its answer
-}
+
+def quiet(name: str) -> dict[str, Any]:
+    """How the page's own handlers are hung up: not for programs, which have endpoints of their own."""
+    return {
+        "api_name": f"page_{name}",
+        "api_visibility": "private",
+        "show_progress": "hidden",
+        "concurrency_limit": None,  # `core` admits; a second queue in front of it would only hide its answer
+    }
+
 
 Example = Mapping[str, Any]  # {"fields": [value of each field], "name": shown instead of the first}
 Answer = Callable[..., Awaitable[dict[str, Any] | None]]  # None: nothing was typed
@@ -47,15 +52,17 @@ class Section:
             self.line = self.model_line()
             with gr.Row(elem_classes="sides", equal_height=False):
                 yield
-        tab.select(None, js=f"() => {{ berth.atTab({json.dumps(self.name)}); return []; }}", **QUIET)
+        tab.select(
+            None, js=f"() => {{ berth.atTab({json.dumps(self.name)}); return []; }}", **quiet(f"{self.name}_tab")
+        )
 
     def model_line(self, **options: Any) -> gr.HTML:
         """A choice of model; choosing one that is not in memory loads it, in sight."""
         fixed = {"section": self.name, "tab": self.name, "tasks": self._tasks, **options}
         line = panel("line", "", options=fixed, events=("choose", "cancel"))
         self._lines.append(line)
-        line.choose(self._chosen, [line], [self._feed], trigger_mode="multiple", **QUIET)
-        line.cancel(self._cancelled, [line], [self._feed], **QUIET)
+        line.choose(self._chosen, [line], [self._feed], trigger_mode="multiple", **quiet(f"{self.name}_choose"))
+        line.cancel(self._cancelled, [line], [self._feed], **quiet(f"{self.name}_cancel"))
         return line
 
     async def _chosen(self, model: str, request: gr.Request) -> AsyncIterator[dict[str, Any]]:
@@ -110,14 +117,14 @@ class Section:
         result = self.results()
         handler = self._handler(answer, fields)
         inputs = [self.line, *fields.values()]
-        events: list[Any] = [self.run.click(handler, inputs, [result], **QUIET)]
+        events: list[Any] = [self.run.click(handler, inputs, [result], **quiet(self.name))]
         if self._examples is not None:
             filled = list(fields.values())[: self._filled]
             js = "(picked) => picked.fields" if len(filled) > 1 else "(picked) => picked.fields[0]"
-            picked = self._examples.pick(None, [self._examples], filled, js=js, **QUIET)
-            events.append(picked.then(handler, inputs, [result], **QUIET))
+            picked = self._examples.pick(None, [self._examples], filled, js=js, **quiet(f"{self.name}_example"))
+            events.append(picked.then(handler, inputs, [result], **quiet(self.name)))
         stopped = f"() => {{ berth.stopped[{json.dumps(self.name)}](); return []; }}"
-        self._stop.click(None, cancels=events, js=stopped, **QUIET)
+        self._stop.click(None, cancels=events, js=stopped, **quiet(f"{self.name}_stop"))
         self._tell_browser(fields)
 
     def _tell_browser(self, fields: dict[str, Any]) -> None:
@@ -125,7 +132,7 @@ class Section:
         names = json.dumps(list(fields))
         js = f"(...values) => {{ berth.seen({json.dumps(self.name)}, {names}, values); return []; }}"
         changes = [field.change for field in fields.values() if field not in self._lines]
-        gr.on([*changes, self._page.load], None, list(fields.values()), None, js=js, **QUIET)
+        gr.on([*changes, self._page.load], None, list(fields.values()), None, js=js, **quiet(f"{self.name}_seen"))
 
     def _handler(self, answer: Answer, fields: dict[str, Any]) -> Callable[..., Any]:
         names = list(fields)

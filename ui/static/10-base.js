@@ -38,7 +38,7 @@ berth.el = (tag, attributes = {}, ...children) => {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  node.append(...children.flat(Infinity).filter((child) => child || child === 0));
   return node;
 };
 
@@ -115,30 +115,28 @@ berth.copy = async (text, button) => {
 
 // tables that sort
 
-/** A table. `columns`: {title, value(row), show(row)?, number?, wide?}. Clicking a heading sorts by it. */
-berth.table = (columns, rows, attributes = {}) => {
+/** A table. `columns`: {title, value(row), show(row)?, number?, wide?, last?}. A click on a heading sorts by it.
+ *  Its `fill(rows)` puts in other rows and keeps the order; `cards` makes a card of each row on a phone. */
+berth.table = (columns, rows, { cards = false } = {}) => {
   const { el } = berth;
   let by = null, down = false;
   const body = el("tbody");
+  const arrow = () => el("span", { class: "arrow", "aria-hidden": "true" });
   const heads = columns.map((column, index) =>
-    el("th", { scope: "col", class: column.number ? "number" : "" },
-      column.value
-        ? el("button", { type: "button", onclick: () => sort(index) }, column.title, el("span", { class: "arrow", "aria-hidden": "true" }))
-        : column.title));
-  const fill = () => {
-    const order = [...rows];
-    if (by !== null) {
-      const value = columns[by].value;
-      order.sort((a, b) => {
-        const [x, y] = [value(a), value(b)];
-        const way = typeof x === "number" ? x - y : String(x).localeCompare(String(y), berth.lang);
-        return down ? -way : way;
-      });
-    }
-    body.replaceChildren(...order.map((row) =>
-      el("tr", attributes.row ? attributes.row(row) : {}, columns.map((column) =>
-        el("td", { class: [column.number && "number", column.wide && "wide"].filter(Boolean).join(" ") },
-          column.show ? column.show(row) : String(column.value(row)))))));
+    el("th", { scope: "col", class: column.number ? "number" : null },
+      column.value ? el("button", { type: "button", onclick: () => sort(index) }, column.title, arrow()) : column.title));
+  const kind = (column) => ["number", "wide", "last"].filter((name) => column[name]).join(" ") || null;
+  const cell = (column, row) =>
+    el("td", { class: kind(column), "data-title": column.title || null }, column.show ? column.show(row) : String(column.value(row)));
+  const ordered = () => {
+    if (by === null) return rows;
+    const value = columns[by].value;
+    const compare = (x, y) => (typeof x === "number" ? x - y : String(x).localeCompare(String(y), berth.lang));
+    return [...rows].sort((a, b) => (down ? -1 : 1) * compare(value(a), value(b)));
+  };
+  const fill = (others = rows) => {
+    rows = others;
+    body.replaceChildren(...ordered().map((row) => el("tr", {}, columns.map((column) => cell(column, row)))));
   };
   const sort = (index) => {
     down = by === index ? !down : Boolean(columns[index].number);
@@ -150,7 +148,9 @@ berth.table = (columns, rows, attributes = {}) => {
     fill();
   };
   fill();
-  return el("div", { class: "table" }, el("table", {}, el("thead", {}, el("tr", {}, heads)), body));
+  const box = el("div", { class: cards ? "table cards" : "table" }, el("table", {}, el("thead", {}, el("tr", {}, heads)), body));
+  box.fill = fill;
+  return box;
 };
 
 // panels

@@ -1,5 +1,5 @@
 // What is known of the models: one store, fed by handlers and by a poll that rests while the tab is hidden.
-berth.store = { models: new Map(), catalog: [], machine: null, role: "nobody", needsKey: false, listeners: new Set() };
+berth.store = { models: new Map(), catalog: [], machine: null, role: "nobody", needsKey: false, failures: new Map(), said: null, listeners: new Set() };
 
 berth.onModels = (listener) => {
   berth.store.listeners.add(listener);
@@ -12,6 +12,12 @@ berth.learn = (news) => {
   const store = berth.store;
   if (news.models) store.models = new Map(news.models.map((model) => [model.name, model]));
   if (news.model) store.models.set(news.model.name, news.model);
+  if (news.failure) { // of a load that left nothing behind
+    if (news.failure.error) store.failures.set(news.failure.name, news.failure.error);
+    else store.failures.delete(news.failure.name);
+  }
+  if (news.said) store.said = news.said;
+  if (news.failure || news.said || news.look) berth.look?.();
   for (const key of ["catalog", "machine", "role", "needsKey"]) if (news[key] !== undefined) store[key] = news[key];
   berth.told();
 };
@@ -28,8 +34,11 @@ berth.choices = (tasks) => {
   return { here: here.sort((a, b) => Number(berth.isReady(b)) - Number(berth.isReady(a)) || a.name.localeCompare(b.name)), listed };
 };
 
-berth.describe = (name) =>
-  berth.store.models.get(name) ?? { name, state: "absent", tasks: [], labels: [], measured: 0, progress: null };
+berth.describe = (name) => {
+  const model = berth.store.models.get(name) ?? { name, state: "absent", tasks: [], labels: [], measured: 0, progress: null };
+  const failure = berth.store.failures.get(name);
+  return failure && model.state === "absent" ? { ...model, state: "failed", last_error: failure } : model;
+};
 
 /** One sentence on how far a load is. */
 berth.progressText = (model) => {

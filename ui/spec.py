@@ -1,0 +1,60 @@
+"""What somebody typed into the load form, as a ModelSpec."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from core.errors import InvalidRequest
+from core.types import ModelSpec, Quantization, Runtime, Task
+
+# the rule of the REST API for new names: letters and digits of any script, in parts joined by a slash
+_PART = r"\w[\w.@:+-]*"
+_NAME = re.compile(rf"{_PART}(/{_PART})*")
+_MAX_NAME = 200  # characters
+_CALLS = ("predict", "events", "cancel", "unload", "tasks", "load")  # what follows a name in a path of the API
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,2})?")
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+def default_name(source: str) -> str:
+    """What a model is called when nobody says: its id with no revision, or the last part of a path."""
+    if source.startswith("/"):
+        return source.rstrip("/").rsplit("/", 1)[-1]
+    return source.partition("@")[0]
+
+
+def model_spec(source: str, *, name: str | None = None, device: str | None = None, **options: Any) -> ModelSpec:
+    """A spec from plain values; None, "" and 0 leave a choice to the model's files. Raises InvalidRequest."""
+    source = source.strip()
+    if not source:
+        raise InvalidRequest("Type the id of a model first, such as org/name.")
+    name = (name or "").strip() or default_name(source)
+    if len(name) > _MAX_NAME or not _NAME.fullmatch(name) or name.rsplit("/", 1)[-1] in _CALLS:
+        raise InvalidRequest(
+            f"{name[:80]!r} cannot be a model's name. Use letters, digits and . _ - @ : + in parts joined by /."
+        )
+    if device and not _DEVICE.fullmatch(device):
+        raise InvalidRequest("`device` must be auto, cpu, cuda or cuda:N.")
+    said = {key: value for key, value in options.items() if value}
+    for key, kind in (("runtime", Runtime), ("task", Task), ("quantization", Quantization)):
+        if key in said:
+            said[key] = _one_of(key, kind, said[key])
+    if said.get("dtype", DTYPES[0]) not in DTYPES:
+        raise InvalidRequest(f"`dtype` must be one of: {', '.join(DTYPES)}.")
+    if "context_length" in said:
+        said["context_length"] = _tokens(said["context_length"])
+    return ModelSpec(name, source, device=device or "auto", **said)
+
+
+def _one_of(key: str, kind: Any, value: Any) -> Any:
+    try:
+        return kind(value)
+    except ValueError:
+        raise InvalidRequest(f"`{key}` must be one of: {', '.join(kind)}.") from None
+
+
+def _tokens(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 10_000_000 or value % 1:
+        raise InvalidRequest("`context_length` must be a whole number of tokens, at least 1.")
+    return int(value)
