@@ -1,0 +1,110 @@
+"""Measures the starter models on the held-out sentences: `python -m starter.evaluate` prints every figure."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer, pipeline
+
+HERE = Path(__file__).parent
+Figures = dict[str, float]
+
+
+def held_out(name: str) -> list[dict[str, Any]]:
+    """Rows of `eval/<name>.jsonl`, in file order."""
+    lines = (HERE / "eval" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def macro_f1(gold: list[str], told: list[str]) -> float:
+    """Mean of the F1 of each label that the gold answers have."""
+    scores = []
+    for label in sorted(set(gold)):
+        hits = sum(a == b == label for a, b in zip(gold, told, strict=True))
+        scores.append(2 * hits / (gold.count(label) + told.count(label)))
+    return sum(scores) / len(scores)
+
+
+def sentiment(directory: Path) -> Figures:
+    """Accuracy and macro-F1, all and by language."""
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    model = AutoModelForSequenceClassification.from_pretrained(directory).eval()
+    rows = held_out("sentiment")
+    with torch.no_grad():
+        batch = tokenizer([row["text"] for row in rows], padding=True, truncation=True, return_tensors="pt")
+        told = [model.config.id2label[number] for number in model(**batch).logits.argmax(-1).tolist()]
+    figures: Figures = {}
+    for lang in ("all", "ko", "en"):
+        pairs = [(row["label"], answer) for row, answer in zip(rows, told, strict=True) if lang in ("all", row["lang"])]
+        gold, answers = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        figures[f"accuracy {lang}"] = sum(a == b for a, b in pairs) / len(pairs)
+        figures[f"macro-F1 {lang}"] = macro_f1(gold, answers)
+    return figures
+
+
+def ner(directory: Path) -> Figures:
+    """Entity-level F1 (label and both ends right), all, by language and by label."""
+    tagger = pipeline(
+        "token-classification",
+        model=AutoModelForTokenClassification.from_pretrained(directory),
+        tokenizer=AutoTokenizer.from_pretrained(directory),
+        aggregation_strategy="simple",
+        device="cpu",
+    )
+    rows = held_out("ner")
+    gold, told = set(), set()
+    for number, (row, found) in enumerate(zip(rows, tagger([row["text"] for row in rows]), strict=True)):
+        gold |= {(row["lang"], number, one["start"], one["end"], one["label"]) for one in row["entities"]}
+        told |= {(row["lang"], number, one["start"], one["end"], one["entity_group"]) for one in found}
+    figures: Figures = {}
+    for part in ("all", "ko", "en", "PER", "ORG", "LOC", "DAT"):
+        wanted, answered = _part(gold, part), _part(told, part)
+        figures[f"F1 {part}"] = 2 * len(wanted & answered) / (len(wanted) + len(answered))
+    return figures
+
+
+def _part(spans: Iterable[tuple[Any, ...]], part: str) -> set[tuple[Any, ...]]:
+    return {span for span in spans if part in ("all", span[0], span[4])}
+
+
+def embed(directory: Path) -> Figures:
+    """Triplet accuracy, and retrieval@1 of each positive among all positives and negatives of its language."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(directory), device="cpu")
+    rows = held_out("embed")
+    anchors, positives, negatives = (
+        model.encode([row[key] for row in rows]) for key in ("anchor", "positive", "negative")
+    )
+    near, far = (anchors * positives).sum(1), (anchors * negatives).sum(1)
+    figures: Figures = {"triplet accuracy all": float((near > far).mean())}
+    for lang in ("ko", "en", "ko-en"):
+        chosen = [number for number, row in enumerate(rows) if row["lang"] == lang]
+        figures[f"triplet accuracy {lang}"] = float((near > far)[chosen].mean())
+        others = torch.cat([torch.tensor(positives[chosen]), torch.tensor(negatives[chosen])])
+        best = (torch.tensor(anchors[chosen]) @ others.T).argmax(1)
+        figures[f"retrieval@1 {lang}"] = float((best == torch.arange(len(chosen))).float().mean())
+    return figures
+
+
+MEASURES: dict[str, Callable[[Path], Figures]] = {"sentiment": sentiment, "ner": ner, "embed": embed}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", type=Path, default=HERE, help="folder that holds sentiment/, ner/ and embed/")
+    parser.add_argument("only", nargs="*", help="sentiment, ner, embed; all when left out")
+    options = parser.parse_args()
+    torch.set_num_threads(2)
+    for name in options.only or MEASURES:
+        for figure, value in MEASURES[name](options.models / name).items():
+            print(f"{name}: {figure}: {value:.3f}")
+
+
+if __name__ == "__main__":
+    main()
