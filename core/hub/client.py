@@ -19,7 +19,7 @@ from core.hub.errors import BUSY_STATUSES, MAX_RETRY_AFTER, retry_after
 
 T = TypeVar("T")
 DROPPED = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError)
-_BUSY_TRIES, _DROPPED_TRIES = 6, 4
+_BUSY_TRIES, _DROPPED_TRIES, _CONNECT_TRIES = 6, 4, 2
 
 
 class Patience:
@@ -40,7 +40,7 @@ class Patience:
         if isinstance(error, HfHubHTTPError):
             limit = _BUSY_TRIES if error.response.status_code in BUSY_STATUSES else 0
         else:
-            limit = _DROPPED_TRIES if isinstance(error, DROPPED) else 0
+            limit = _CONNECT_TRIES if isinstance(error, httpx2.ConnectError) else _DROPPED_TRIES
         asked = retry_after(error)
         if self._failures >= limit or (asked or 0) > MAX_RETRY_AFTER:
             raise error

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import httpx2
 from huggingface_hub import errors as hub
+from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]
 
 from core.errors import (
     BerthError,
@@ -27,8 +28,13 @@ MAX_RETRY_AFTER = 60.0  # seconds; a Hub that asks for more is answered to the u
 
 def retry_after(error: BaseException) -> float | None:
     """Seconds that the answer behind `error` asks to wait, None when it does not say."""
-    response = error.response if isinstance(error, hub.HfHubHTTPError) else None
-    value = response.headers.get("Retry-After", "").strip() if response is not None else ""
+    if not isinstance(error, hub.HfHubHTTPError):
+        return None
+    headers = error.response.headers
+    limit = parse_ratelimit_headers(headers) if error.response.status_code == 429 else None
+    if limit is not None and limit.remaining == 0:
+        return float(limit.reset_in_seconds)
+    value = headers.get("Retry-After", "").strip()
     return float(value) if value.isascii() and value.isdigit() and len(value) < 8 else None
 
 

@@ -118,14 +118,14 @@ def open_directory(name: str, directory: Path, *, revision: str = "local") -> Lo
     """The files under `directory`. Raises CorruptModel when there are too many to be a model."""
     root = _owner(directory)
     sizes: dict[str, int] = {}
-    for folder, folders, names in os.walk(directory, followlinks=False):
+    for count, (folder, folders, names) in enumerate(os.walk(directory, followlinks=False)):
         relative = Path(folder).relative_to(directory)
         folders[:] = sorted(each for each in folders if not each.startswith(".") and len(relative.parts) < MAX_DEPTH)
         for each in sorted(names):
             size = _regular_size(Path(folder) / each, root)
             if size is not None:
                 sizes[(relative / each).as_posix()] = size
-        if len(sizes) + len(folders) > MAX_FILES:
+        if count + len(sizes) > MAX_FILES:
             raise CorruptModel(f"{name} has more than {MAX_FILES:,} files; that is not a model's directory.")
     files = LocalFiles(name, directory, sizes, Card(), revision)
     return LocalFiles(name, directory, sizes, _read_card(files), revision)

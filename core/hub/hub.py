@@ -14,8 +14,10 @@ from core.hub.files import open_directory
 from core.hub.graph import external_data
 from core.hub.identify import identify
 from core.hub.process import ask
-from core.hub.source import DEFAULT_REVISION, Source, parse_revision, parse_source
+from core.hub.source import DEFAULT_REVISION, Source, parse_hub_id, parse_revision, parse_source
 from core.types import FileProgress, Inspection, ModelSpec, RepoFile, Runtime, Task
+
+_MAX_INSPECTIONS = 4  # processes at once that ask the Hub what a repository is
 
 
 class Hub:
@@ -40,6 +42,7 @@ class Hub:
         self._models_dir, self._starter_dir = models_dir, starter_dir
         self._offline, self._allow_pickle = offline, allow_pickle
         self._cache_dir = (cache_dir or _default_cache()).absolute()
+        self._inspections = asyncio.Semaphore(_MAX_INSPECTIONS)
         self._client: dict[str, Any] = {
             "endpoint": endpoint.rstrip("/") if endpoint else None,
             "token": token,
@@ -78,7 +81,7 @@ class Hub:
         spec = inspection.spec
         if inspection.local is not None:
             return Path(inspection.local)
-        source = self._source(spec, admin=False)
+        source = _with_revision(spec, parse_hub_id(spec.source))
         request = {
             "op": "download",
             "name": _shown_name(source),
@@ -94,15 +97,7 @@ class Hub:
         return path
 
     def _source(self, spec: ModelSpec, *, admin: bool) -> Source:
-        source = self.parse_source(spec.source, admin=admin)
-        if spec.revision is None:
-            return source
-        revision = parse_revision(spec.revision)
-        if source.repo_id is None:
-            raise InvalidRequest(f"{spec.name} is a directory of this machine and has no revisions. Leave it out.")
-        if "@" in spec.source and source.revision != revision:
-            raise InvalidRequest(f"{spec.name}: `revision` and the source name two revisions. Give one of them.")
-        return replace(source, revision=revision)
+        return _with_revision(spec, self.parse_source(spec.source, admin=admin))
 
     async def _inspect_directory(
         self, spec: ModelSpec, directory: Path, pickle_allowed: bool, revision: str
@@ -123,7 +118,8 @@ class Hub:
             "spec": asdict(spec),
             "pickle_allowed": pickle_allowed,
         }
-        return _decode_inspection(spec, await ask(request))
+        async with self._inspections:
+            return _decode_inspection(spec, await ask(request))
 
     async def _inspect_cache(self, spec: ModelSpec, source: Source, pickle_allowed: bool) -> Inspection:
         """The model as the cache has it. Raises HubUnreachable that says what is missing."""
@@ -147,6 +143,20 @@ class Hub:
             raise error from None
         note = "The Hub could not be asked; the copy in the cache is used."
         return replace(inspection, warnings=(*inspection.warnings, note))
+
+
+def _with_revision(spec: ModelSpec, source: Source | None) -> Source:
+    """`source` at the revision that `spec` gives beside it. Raises InvalidRequest when the two do not fit."""
+    if source is None:
+        raise InvalidRequest(f"{spec.name} is no repository of the Hub, so there is nothing to download.")
+    if spec.revision is None:
+        return source
+    revision = parse_revision(spec.revision)
+    if source.repo_id is None:
+        raise InvalidRequest(f"{spec.name} is a directory of this machine and has no revisions. Leave it out.")
+    if "@" in source.text and source.revision != revision:
+        raise InvalidRequest(f"{spec.name}: `revision` and the source name two revisions. Give one of them.")
+    return replace(source, revision=revision)
 
 
 def _default_cache() -> Path:

@@ -15,7 +15,7 @@ from core.types import FileProgress
 
 _PROJECT = Path(__file__).resolve().parent.parent.parent
 _MAX_LINE = 64 * 1024 * 1024  # bytes; an Inspection with a hundred thousand labels has 10 MB
-_GRACE_S = 3.0  # seconds that a cancelled process has to undo its work
+_GRACE_S = 5.0  # seconds that a cancelled process has to undo its work
 
 
 async def ask(request: dict[str, Any], on_progress: Callable[[FileProgress], None] | None = None) -> Any:
@@ -52,7 +52,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     """Cancels what still runs, and waits for the process's end; kills it when it does not obey."""
     assert process.stdin is not None
     with contextlib.suppress(OSError, RuntimeError):
-        process.stdin.write(b"cancel\n")
+        if process.returncode is None:
+            process.stdin.write(b"cancel\n")
         process.stdin.close()
     try:
         await asyncio.wait_for(process.wait(), _GRACE_S)

@@ -108,15 +108,24 @@ def parse_source(text: str, *, models_dir: Path, starter_dir: Path, admin: bool)
         if found is None:
             raise RepositoryNotFound(f"There is no starter model {_shown(name)}. See the catalogue for their names.")
         return Source(text, directory=found)
-    name, at, revision = text.partition("@")
+    name, at, _ = text.partition("@")
     if not at and _LOCAL_NAME.fullmatch(name) and ".." not in name and os.path.lexists(models_dir / name):
         found = _inside(models_dir, name)
         if found is None:
             raise RepositoryNotFound(f"{_shown(name)} in the models directory is no directory, or leads out of it.")
         return Source(text, directory=found)
+    found_on_hub = parse_hub_id(text)
+    if found_on_hub is not None:
+        return found_on_hub
+    if not at and _LOCAL_NAME.fullmatch(name) and ".." not in name and "--" not in name:
+        raise RepositoryNotFound(f"There is no directory {_shown(name)} under the models directory. {_HOW}")
+    raise InvalidRequest(f"{_shown(text)} is not a model's source. {_HOW}")
+
+
+def parse_hub_id(text: str) -> Source | None:
+    """`org/name[@revision]` as a Source, None when the id is none. Raises InvalidRequest for a wrong revision."""
+    name, at, revision = text.partition("@")
     repo_id = parse_repo_id(name)
     if repo_id is None:
-        if not at and _LOCAL_NAME.fullmatch(name) and ".." not in name and "--" not in name:
-            raise RepositoryNotFound(f"There is no directory {_shown(name)} under the models directory. {_HOW}")
-        raise InvalidRequest(f"{_shown(text)} is not a model's source. {_HOW}")
+        return None
     return Source(text, repo_id=repo_id, revision=parse_revision(revision) if at else DEFAULT_REVISION)

@@ -24,6 +24,7 @@ _SUPPORT = (
     "config_sentence_transformers.json", "sentence_*config.json", "router_config.json", "word_shape.json",
     "word_pronunciation.json", "preprocessor_config.json",
 )  # fmt: skip
+_SMALL_GRAPH = 8 * 1024 * 1024  # bytes; a graph whose tensors lie elsewhere has less
 _MAX_SUPPORT = 256 * 1024 * 1024  # bytes of one such file; the largest tokenizers have 40 MB
 
 
@@ -143,10 +144,10 @@ def _choose_onnx(files: Files, folders: tuple[str, ...]) -> str:
 def _onnx(files: Files, path: str) -> Weights:
     """The graph at `path` and the files its tensors lie in.
 
-    A graph on this machine is read for them. One on the Hub is not, since that would fetch most of it: files
-    named after the graph are taken, and `check_graph` reads it once it is here.
+    A graph is read for them when it is here or small. A large one on the Hub is not, since that would fetch most of
+    it: the files named after it are taken, and `Hub.fetch` reads it once it is here.
     """
-    if files.directory is not None:
+    if files.directory is not None or files.sizes[path] <= _SMALL_GRAPH:
         return Weights(Format.ONNX, (path, *external_data(files, path)), file=path)
     beside = (f"{path}_data", f"{path}.data")
     data = tuple(each for each in files.sizes if each.startswith(beside))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import psutil
 
@@ -37,9 +38,9 @@ class DeviceMemory:
 class Probe:
     """Reads of the moment; nothing is cached but NVML's handles."""
 
-    def __init__(self, cgroup: Path = _CGROUP, own_cgroup: Path = Path("/proc/self/cgroup")) -> None:
+    def __init__(self, cgroup: Path = _CGROUP, own_cgroup: Path = Path("/proc/self/cgroup"), nvml: Any = None) -> None:
         self._cgroup, self._own_cgroup = cgroup, own_cgroup
-        self._nvml = _open_nvml()
+        self._nvml = nvml or _open_nvml()
 
     def host(self) -> DeviceMemory:
         """The machine's memory, or what the container may take of it, whichever is less."""
@@ -57,10 +58,11 @@ class Probe:
             return []
         found = []
         for index, handle in _handles(self._nvml):
-            memory = self._nvml.nvmlDeviceGetMemoryInfo(handle)
-            name = self._nvml.nvmlDeviceGetName(handle)
-            name = name.decode() if isinstance(name, bytes) else name
-            found.append(DeviceMemory(f"cuda:{index}", name, memory.total, memory.free, memory.used))
+            with contextlib.suppress(self._nvml.NVMLError):  # a device may be lost, or hidden from us
+                memory = self._nvml.nvmlDeviceGetMemoryInfo(handle)
+                name = self._nvml.nvmlDeviceGetName(handle)
+                name = name.decode() if isinstance(name, bytes) else name
+                found.append(DeviceMemory(f"cuda:{index}", name, memory.total, memory.free, memory.used))
         return found
 
     def process(self, pid: int) -> dict[str, int]:
@@ -147,13 +149,16 @@ def _open_nvml() -> ModuleType | None:
     return pynvml  # type: ignore[no-any-return]
 
 
-def _handles(nvml: ModuleType) -> Iterator[tuple[int, object]]:
+def _handles(nvml: Any) -> Iterator[tuple[int, object]]:
     for index in range(nvml.nvmlDeviceGetCount()):
-        with contextlib.suppress(nvml.NVMLError):
-            yield index, nvml.nvmlDeviceGetHandleByIndex(index)
+        try:
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        except nvml.NVMLError:
+            continue
+        yield index, handle
 
 
-def _gpu_bytes(nvml: ModuleType, handle: object, pid: int) -> int | None:
+def _gpu_bytes(nvml: Any, handle: object, pid: int) -> int | None:
     """Bytes that `pid` holds on one GPU, None when it holds none or NVML does not tell (in some containers)."""
     with contextlib.suppress(nvml.NVMLError):
         for each in nvml.nvmlDeviceGetComputeRunningProcesses(handle):

@@ -22,7 +22,7 @@ from core.hub import Hub
 from core.hub.client import HubClient
 from core.hub.download import Download, Progress
 from core.types import FileProgress, Inspection, ModelSpec, RepoFile
-from tests.core.hub.test_graph import write_graph
+from tests.core.hub.test_graph import hidden_places, write_graph
 from tests.fakes.hub import FakeHub, Fault
 from tests.fakes.repositories import CLASSIFIER, bert_config, write_repository
 
@@ -232,6 +232,19 @@ async def test_two_at_once_fetch_the_weights_once(hub: Hub, fake: FakeHub) -> No
     assert len(whole_requests(fake)) == 1
 
 
+async def test_one_of_two_is_cancelled(hub: Hub, fake: FakeHub) -> None:
+    inspection = await hub.inspect(SPEC)
+    fake.fail(NAME, WEIGHTS, kind=Fault.SLOW)
+    first = asyncio.create_task(hub.fetch(inspection, Watcher()))
+    await asyncio.to_thread(fake.moved.wait)
+    listed = len(fake.requests_for("/api/models/"))
+    second = asyncio.create_task(hub.fetch(inspection, Watcher()))
+    while len(fake.requests_for("/api/models/")) == listed:
+        await asyncio.sleep(0.01)
+    await cancelled(second)
+    assert (await first / WEIGHTS).exists()
+
+
 async def test_the_token_is_on_no_command_line(make_hub: Callable[..., Hub], fake: FakeHub) -> None:
     hub = make_hub(token="hf_secret_of_the_test", timeout_s=600)
     inspection = await hub.inspect(SPEC)
@@ -316,8 +329,13 @@ async def test_a_graph_is_checked_when_it_is_here(hub: Hub, fake: FakeHub) -> No
     path = await hub.fetch(await hub.inspect(spec), Watcher())
     assert (path / "onnx/model.onnx_data").stat().st_size == 1_200_000
     write_graph(folder / "onnx/model.onnx", "../config.json")
-    inspection = await hub.inspect(spec)
     with pytest.raises(CorruptModel, match="outside"):
+        await hub.inspect(spec)
+    write_graph(folder / "onnx/model.onnx", tensors=8)  # 9.6 MB: too much to read before it is fetched
+    with (folder / "onnx/model.onnx").open("ab") as file:  # a second graph, merged with the first by protobuf
+        file.write(hidden_places()["constant"].SerializeToString())
+    inspection = await hub.inspect(spec)
+    with pytest.raises(CorruptModel, match="hidden"):
         await hub.fetch(inspection, Watcher())
 
 

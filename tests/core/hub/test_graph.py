@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from core.errors import CorruptModel
 from core.hub.files import open_directory
-from core.hub.graph import external_data
+from core.hub.graph import PARTS, external_data
 
 
 def write_graph(path: Path, location: str | None = None, tensors: int = 2) -> None:
@@ -45,6 +45,80 @@ def test_external_files_are_found_beside_the_graph(tmp_path: Path) -> None:
     write_graph(tmp_path / "onnx/model.onnx", "model.onnx_data")
     (tmp_path / "onnx/model.onnx_data").write_bytes(b"\0" * 1_200_000)
     assert locations(tmp_path, "onnx/model.onnx") == ("onnx/model.onnx_data",)
+
+
+def external(name: str, location: str) -> onnx.TensorProto:
+    """A tensor that lies elsewhere."""
+    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value=location)
+    return tensor
+
+
+def hidden_places() -> dict[str, onnx.ModelProto]:
+    """A model for each place of a graph where a tensor can hide."""
+    empty = helper.make_graph([], "graph", [], [])
+    constant = helper.make_node("Constant", [], ["y"], value=external("c", "hidden"))
+    inner = helper.make_graph([constant], "inner", [], [])
+    branch = helper.make_node("If", ["x"], ["y"], then_branch=inner, else_branch=empty)
+    deep = helper.make_graph([helper.make_node("Loop", ["x"], ["y"], body=helper.make_graph([branch], "b", [], []))],
+                             "deep", [], [])  # fmt: skip
+    sparse = onnx.SparseTensorProto(values=external("v", "hidden"), dims=[1])
+    in_function = helper.make_model(empty)
+    in_function.functions.add(name="f").node.append(constant)
+    in_training = helper.make_model(empty)
+    in_training.training_info.add().algorithm.CopyFrom(inner)
+    with_sparse = helper.make_graph([], "graph", [], [], sparse_initializer=[sparse])
+    return {
+        "constant": helper.make_model(inner),
+        "subgraphs": helper.make_model(deep),
+        "sparse": helper.make_model(with_sparse),
+        "function": in_function,
+        "training": in_training,
+    }
+
+
+@pytest.mark.parametrize("place", ["constant", "subgraphs", "sparse", "function", "training"])
+def test_no_place_of_a_graph_is_overlooked(tmp_path: Path, place: str) -> None:
+    (tmp_path / "model.onnx").write_bytes(hidden_places()[place].SerializeToString())
+    with pytest.raises(CorruptModel, match="hidden"):
+        locations(tmp_path)
+    (tmp_path / "hidden").touch()
+    assert locations(tmp_path) == ("hidden",)
+
+
+def test_the_numbers_are_those_of_onnx() -> None:
+    """Every field of every message that leads to a TensorProto is walked."""
+    for message in (getattr(onnx, name) for name in PARTS):
+        fields = message.DESCRIPTOR.fields
+        leads = {
+            field.number: field.message_type.name
+            for field in fields
+            if field.message_type and field.message_type.name in PARTS
+        }
+        walked = {number: part for number, part in PARTS[message.__name__].items() if part in PARTS}
+        assert walked == leads, message.__name__
+    assert onnx.TensorProto.DESCRIPTOR.fields_by_name["external_data"].number == 13
+
+
+def test_nesting_has_an_end(tmp_path: Path) -> None:
+    graph = b""
+    for _ in range(5000):  # by hand: protobuf itself writes and reads at most a hundred
+        graph = _field(1, _field(5, _field(6, graph)))
+    (tmp_path / "model.onnx").write_bytes(_field(7, graph))
+    with pytest.raises(CorruptModel):
+        locations(tmp_path)
+
+
+def _field(number: int, raw: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(raw)) + raw
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
 
 
 @pytest.mark.parametrize("location", ["/etc/passwd", "../x", "a/../../x", "gone", "", "a\\b"])

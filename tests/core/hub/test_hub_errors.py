@@ -104,3 +104,10 @@ def test_retry_after_is_a_number_of_seconds(value: str, seconds: float | None) -
     headers = [("Retry-After", value.encode())]
     response = httpx2.Response(429, headers=headers, request=httpx2.Request("GET", "https://hub/x"))  # type: ignore[arg-type]
     assert retry_after(hub.HfHubHTTPError("x", response=response)) == seconds
+
+
+def test_the_rate_limit_of_the_hub_is_read() -> None:
+    response = answer(429, ratelimit='"api";r=0;t=55', **{"Retry-After": "7"})
+    assert retry_after(hub.HfHubHTTPError("x", response=response)) == 55
+    response = answer(429, ratelimit='"api";r=3;t=55', **{"Retry-After": "7"})
+    assert retry_after(hub.HfHubHTTPError("x", response=response)) == 7

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -120,6 +121,44 @@ def test_no_driver_no_gpus() -> None:
     if os.path.exists("/dev/nvidiactl"):
         pytest.skip("this machine has a driver")
     assert Probe().gpus() == []
+
+
+class _Lost(Exception):
+    """An NVML error."""
+
+
+class FakeNvml:
+    """Three GPUs: one with two processes, one that is lost, one that tells of no processes."""
+
+    NVMLError = _Lost
+
+    def nvmlDeviceGetCount(self) -> int:
+        return 3
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        return index
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> SimpleNamespace:
+        if handle == 1:
+            raise _Lost
+        return SimpleNamespace(total=80 * GB, free=60 * GB, used=19 * GB)
+
+    def nvmlDeviceGetName(self, handle: int) -> str | bytes:
+        return b"H200" if handle == 0 else "H200"
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[SimpleNamespace]:
+        if handle == 2:
+            raise _Lost
+        mine = SimpleNamespace(pid=os.getpid(), usedGpuMemory=3 * GB if handle == 0 else None)
+        return [SimpleNamespace(pid=1, usedGpuMemory=GB), mine]
+
+
+def test_what_nvml_tells() -> None:
+    probe = Probe(nvml=FakeNvml())
+    assert probe.gpus() == [DeviceMemory(f"cuda:{index}", "H200", 80 * GB, 60 * GB, 19 * GB) for index in (0, 2)]
+    held = probe.process(os.getpid())
+    assert set(held) == {"cpu", "cuda:0"}
+    assert held["cuda:0"] == 3 * GB
 
 
 @pytest.mark.gpu
