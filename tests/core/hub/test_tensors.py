@@ -48,6 +48,13 @@ def test_a_long_header_is_read_whole(tmp_path: Path) -> None:
     assert read(tmp_path).parameters == 3000
 
 
+def test_a_header_may_be_as_long_as_a_pickle_begins(tmp_path: Path) -> None:
+    """Its length stands first, and 128 bytes are 0x80, the first byte of a pickle."""
+    header = json.dumps({"x": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).encode().ljust(128)
+    write_header(tmp_path / "model.safetensors", header, b"\0" * 16)
+    assert read(tmp_path).parameters == 4
+
+
 def entry(**changes: Any) -> dict[str, Any]:
     return {"x": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16], **changes}}
 
