@@ -15,25 +15,41 @@ LOADERS: dict[Runtime, str] = {
     Runtime.ONNXRUNTIME: "core.worker.runtimes.onnxruntime_encoder",
 }
 
-_ENCODERS = ("bert", "distilbert", "roberta", "xlm_roberta", "deberta_v2", "electra")
-_TORCH = ("numpy", "torch", "transformers", "transformers.models.auto.modeling_auto")
+_TRANSFORMERS = (
+    "numpy",
+    "torch",
+    "transformers",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+)
+_ENCODERS = tuple(
+    f"transformers.models.{name}.{part}_{name}"
+    for part, names in (
+        ("modeling", ("bert", "distilbert", "roberta", "xlm_roberta", "deberta_v2", "electra")),
+        ("tokenization", ("bert", "distilbert", "roberta", "xlm_roberta", "deberta_v2")),
+    )
+    for name in names
+)
+_OURS = ("core.worker.runtimes.loading", "core.worker.runtimes.sentence_modules", "core.worker.tasks")
 
 # What the fork server imports for each runtime before it forks, in small steps.
 PRELOADS: dict[Runtime, tuple[str, ...]] = {
     Runtime.TRANSFORMERS: (
-        *_TORCH,
-        "transformers.models.auto.tokenization_auto",
-        *(f"transformers.models.{name}.modeling_{name}" for name in _ENCODERS),
+        *_TRANSFORMERS,
+        "transformers.modeling_utils",
+        "transformers.generation.utils",
+        *_ENCODERS,
+        *_OURS,
         "core.worker.runtimes.transformers_encoder",
-        "core.worker.tasks",
     ),
     # onnxruntime itself starts a thread when it is imported, and a fork server must have one only; it takes 25 ms
-    Runtime.ONNXRUNTIME: (*_TORCH, "transformers.models.auto.tokenization_auto", "core.worker.tasks"),
+    Runtime.ONNXRUNTIME: (*_TRANSFORMERS, *_OURS, "core.worker.devices"),
     Runtime.SENTENCE_TRANSFORMERS: (
-        *_TORCH,
+        *_TRANSFORMERS,
         "sentence_transformers",
+        *_ENCODERS,
+        *_OURS,
         "core.worker.runtimes.sentence_transformer",
-        "core.worker.tasks",
     ),
 }
 

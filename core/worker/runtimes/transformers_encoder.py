@@ -16,6 +16,7 @@ from transformers import (
     AutoModelForTokenClassification,
     BitsAndBytesConfig,
 )
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 from core.errors import CorruptModel, LoadFailed, TaskNotSupported
 from core.types import ModelInfo, Quantization, Task
@@ -33,6 +34,9 @@ from core.worker.runtimes.loading import (
 )
 from core.worker.runtimes.repository import loading_errors, read_json, refuse_code, refuse_pickle
 from core.worker.tokenizers import Tokenizer
+
+# Builds a table of 900 patterns that every load reads: once, here, before the fork, and not in each worker.
+get_checkpoint_conversion_mapping("bert")
 
 _HEADS: dict[Task, Any] = {
     Task.TEXT_CLASSIFICATION: AutoModelForSequenceClassification,
