@@ -115,12 +115,19 @@ berth.panels.line = ({ root, options, props, trigger }) => {
   const detail = el("div", { class: "detail" });
   root.append(el("div", { class: "line" }, el("label", { class: "pick" }, el("span", {}, t(options.title ?? "model")), select), detail));
 
-  const choose = (name) => {
-    props.value = name;
+  let current = ""; // the model's name
+  const set = (name) => {
+    current = name;
     berth.chosen(options.section, options.role ?? "model", name);
-    trigger("input");
+    setTimeout(() => { // Gradio does not hear a value that is set while it puts the component into the page
+      props.value = name;
+      trigger("input");
+    });
+  };
+  const choose = (name) => {
+    set(name);
     const model = berth.describe(name);
-    if (name && !berth.isReady(model) && !berth.isLoading(model)) trigger("choose");
+    if (name && !berth.isReady(model) && !berth.isLoading(model)) setTimeout(() => trigger("choose"));
     draw();
   };
   const first = ({ here, listed }) => {
@@ -132,22 +139,15 @@ berth.panels.line = ({ root, options, props, trigger }) => {
   let drawn = "";
   const draw = () => {
     const offered = berth.choices(options.tasks);
-    if (!props.value && !options.optional) {
+    if (!current && !options.optional && berth.store.machine) { // once the server has said what is loaded
       const name = first(offered);
-      if (name) {
-        props.value = name;
-        trigger("input");
-        berth.chosen(options.section, options.role ?? "model", name);
-      }
+      if (name) set(name);
     }
-    const name = props.value || "";
-    const key = JSON.stringify([offered.here.map((m) => [m.name, m.state]), offered.listed.length, name]);
-    if (key !== drawn) { // an open list is not redrawn for nothing
-      drawn = key;
-      fill(offered, name);
-    }
-    if (select.value !== name) select.value = name;
-    detail.replaceChildren(...(name ? about(name) : []));
+    const key = JSON.stringify([offered.here.map((m) => m.name), offered.listed.length, current]);
+    if (key !== drawn) fill(offered, current); // an open list is not redrawn for nothing
+    drawn = key;
+    if (select.value !== current) select.value = current;
+    detail.replaceChildren(...(current ? about(current) : []));
   };
   const fill = ({ here, listed }, name) => {
     const option = (value, text) => el("option", { value }, text);

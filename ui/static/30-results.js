@@ -80,11 +80,11 @@ berth.result = (section, { root, options, props, watch, trigger }, draw) => {
 };
 berth.stopped = {};
 
-/** Bars for labels, best first: `rows` are {label, score}. */
-berth.bars = (rows, labels) => {
+/** Bars, best first: `rows` are {label, score}. With `labels`, those of the model, each has its own colour. */
+berth.bars = (rows, labels = null) => {
   const { el } = berth;
   return el("div", { class: "bars" }, rows.map((row, index) => {
-    const fill = el("i", { class: `c${berth.colour(row.label, labels)}` });
+    const fill = el("i", { class: labels ? `c${berth.colour(row.label, labels)}` : "c0" });
     fill.style.width = `${Math.max(0, Math.min(1, row.score)) * 100}%`;
     return el("div", { class: `bar${index === 0 ? " best" : ""}` },
       el("span", { class: "label" }, row.label),

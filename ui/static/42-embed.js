@@ -10,17 +10,21 @@ berth.panels.embed = (panel) => {
     const cell = count <= SMALL ? 44 : CELL;
     const edge = 28;
     const side = edge + count * cell;
-    const about = el("div", { class: "pair" }, el("span", {}, t("pair_hint")));
-    const tell = (row, column) => about.replaceChildren(
+    const low = Math.min(0.99, ...similarities.flat()); // colours span what is there: most models give no low values
+    const strengthOf = (value) => 0.08 + 0.92 * Math.max(0, Math.min(1, (value - low) / (1 - low)));
+    const scale = el("div", { class: "scale" }, berth.fixed(low, 2), el("i", {}), berth.fixed(1, 2));
+    const told = el("div", { class: "told" }, el("span", {}, t("pair_hint")));
+    const about = el("div", { class: "pair" }, told, scale);
+    const tell = (row, column) => told.replaceChildren(
       el("strong", { class: "number" }, berth.fixed(similarities[row][column], 3)),
       el("span", {}, `${row + 1}. ${lines[row]}`), el("span", {}, `${column + 1}. ${lines[column]}`));
     const square = (row, column) => {
       const value = similarities[row][column];
       const [x, y] = [edge + column * cell, edge + row * cell];
-      const strength = Math.max(0, Math.min(1, Math.abs(value)));
-      const box = el("rect", { x, y, width: cell - 2, height: cell - 2, rx: 2, class: value < 0 ? "cold" : "warm", "fill-opacity": strength.toFixed(3) });
-      const number = cell > CELL && el("text", { x: x + (cell - 2) / 2, y: y + cell / 2 + 3, class: strength > 0.62 ? "on" : "off" }, berth.fixed(value, 2));
-      return el("g", { class: "cell", tabindex: row === column ? null : "-1", "data-pair": `${row + 1}-${column + 1}`, onmouseenter: () => tell(row, column) }, box, number);
+      const strength = strengthOf(value);
+      const box = el("rect", { x, y, width: cell - 2, height: cell - 2, rx: 2, "fill-opacity": strength.toFixed(3) });
+      const number = cell > CELL && el("text", { x: x + (cell - 2) / 2, y: y + cell / 2 + 3, class: `${strength > 0.87 ? "strong" : ""} ${strength > 0.75 ? "firm" : ""}` }, berth.fixed(value, 2));
+      return el("g", { class: "cell", "data-pair": `${row + 1}-${column + 1}`, onmouseenter: () => tell(row, column) }, box, number);
     };
     const marks = lines.flatMap((_, index) => [
       el("text", { x: edge - 8, y: edge + index * cell + cell / 2 + 3, class: "mark end" }, String(index + 1)),

@@ -12,7 +12,7 @@ berth.panels.ask = (panel) => {
       found ? el("div", { class: "answer" }, el("strong", {}, best.answer), el("span", { class: "number" }, berth.score(best.score)))
         : berth.notice("hint", t("ask_none"), t("ask_none_hint")),
       found && marked,
-      answers.length > 1 && berth.bars(answers.map((one) => ({ label: one.answer || "—", score: one.score })), []),
+      answers.length > 1 && berth.bars(answers.map((one) => ({ label: one.answer || "—", score: one.score }))),
       berth.readings(reply), berth.how(reply),
     ];
   });
@@ -25,7 +25,7 @@ berth.panels.fill = (panel) => {
     return [
       gaps.map((rows) => [
         el("div", { class: "spans" }, rows[0].sequence),
-        berth.bars(rows.map((row) => ({ label: row.token_str.trim() || "␣", score: row.score })), ["word"]),
+        berth.bars(rows.map((row) => ({ label: row.token_str.trim() || "␣", score: row.score }))),
       ]),
       berth.readings(reply), berth.how(reply),
     ];

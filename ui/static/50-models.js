@@ -21,6 +21,12 @@ berth.news = (root) => {
 
 berth.params = (count) => new Intl.NumberFormat(berth.lang, { notation: "compact", maximumFractionDigits: 1 }).format(count);
 
+/** Where a model comes from, when its name does not say it all. */
+berth.origin = ({ name, source, revision }) => {
+  const commit = revision && revision !== "local" ? `@${revision.slice(0, 8)}` : "";
+  return source === name && !commit ? "" : `${source}${commit}`;
+};
+
 berth.panels.models = ({ root, props, trigger }) => {
   const { el, t } = berth;
   const news = el("div", { class: "news" });
@@ -50,7 +56,7 @@ berth.panels.models = ({ root, props, trigger }) => {
 
   const columns = [
     { title: t("col_model"), wide: true, value: (m) => m.name, show: (m) => [
-      el("strong", {}, m.name), (m.source !== m.name || m.revision) && el("small", {}, `${m.source}${m.revision && m.revision !== "local" ? `@${m.revision.slice(0, 8)}` : ""}`)] },
+      el("strong", {}, m.name), berth.origin(m) && el("small", {}, berth.origin(m))] },
     { title: t("col_state"), value: (m) => m.state, show: (m) => [
       berth.state(m), berth.isLoading(m) && berth.progressBar(m), m.state === "failed" && el("small", { class: "reason" }, m.last_error?.message ?? "")] },
     { title: t("col_task"), value: (m) => m.task ?? "", show: (m) => (m.task ? t(`task_${m.task}`) : "") },

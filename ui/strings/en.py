@@ -185,7 +185,7 @@ WORDS: dict[str, str] = {
     "search_placeholder": "Name or description",
     "all_tasks": "All tasks",
     "catalogue_none": "Nothing in the catalogue fits. Any Hub id can be loaded above.",
-    "starter_tag": "comes along",
+    "starter_tag": "included",
     "sign_in_title": "Sign in to manage models",
     "sign_in_hint": "Loading and unloading need the admin key. It was printed when the server started.",
     "sign_in": "Sign in",
