@@ -118,7 +118,7 @@ class Download:
         free = shutil.disk_usage(parent).free
         if need > 0 and need + DISK_MARGIN > free:
             raise DiskFull(
-                f"{self._client.repo_id} needs {need / 1e9:.2f} GB and {parent} has {free / 1e9:.2f} GB free. "
+                f"{self._client.repo_id} needs {need / 1e9:.2f} GB and the cache's disk has {free / 1e9:.2f} GB free. "
                 "Free some space or set HF_HOME to a larger disk, then load it again."
             )
 

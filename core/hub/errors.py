@@ -91,7 +91,8 @@ def _by_errno(repo: str, error: Exception) -> BerthError:
     code = error.errno if isinstance(error, OSError) else None
     if code in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(f"The disk became full while {repo} was downloaded. Free some space, then load it again.")
-    return HostError(f"The download of {repo} failed on this machine: {error}. Check the cache directory of HF_HOME.")
+    why = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+    return HostError(f"The download of {repo} could not be stored: {why}. Check the cache directory, HF_HOME.")
 
 
 def _damaged(repo: str, error: Exception) -> BerthError:

@@ -97,6 +97,7 @@ class FakeHub:
         self.moved = threading.Event()  # set when the first piece of a slow or stalled body is out
         self.stopping = threading.Event()
         self._rules: list[_Rule] = []
+        self._files: dict[tuple[Path, int, int, int], _File] = {}
         self._lock = threading.Lock()  # guards _rules and requests
         self._servers = {host: _Server(partial(_Handler, self, host)) for host in ("hub", "cdn")}
 
@@ -167,9 +168,15 @@ class FakeHub:
         if not folder.is_dir() or not any(each.is_file() for each in folder.iterdir()):
             return None
         paths = sorted(each for each in folder.rglob("*") if each.is_file() and each.name != "hub.json")
-        return {
-            each.relative_to(folder).as_posix(): _File(each.read_bytes(), each.name.endswith(LARGE)) for each in paths
-        }
+        return {each.relative_to(folder).as_posix(): self._file(each) for each in paths}
+
+    def _file(self, path: Path) -> _File:
+        """Read and hashed once for as long as it stays the same."""
+        status = path.stat()
+        key = (path, status.st_mtime_ns, status.st_ino, status.st_size)
+        if key not in self._files:
+            self._files[key] = _File(path.read_bytes(), path.name.endswith(LARGE))
+        return self._files[key]
 
     def notes(self, repo: str) -> dict[str, Any]:
         path = self.root / repo / "hub.json"

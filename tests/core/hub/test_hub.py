@@ -137,8 +137,9 @@ async def test_a_repository_that_is_not_there(hub: Hub) -> None:
         await hub.inspect(spec("org/none"))
 
 
-@pytest.mark.parametrize("fault", [Fault.BUSY, Fault.UNAVAILABLE])
-@pytest.mark.parametrize("path", [None, "config.json", "model.safetensors"])
+@pytest.mark.parametrize(
+    ("fault", "path"), [(Fault.BUSY, None), (Fault.UNAVAILABLE, "config.json"), (Fault.BUSY, "model.safetensors")]
+)
 async def test_a_hub_that_is_busy_for_a_while_is_waited_for(
     hub: Hub, fake: FakeHub, fault: Fault, path: str | None
 ) -> None:
