@@ -125,8 +125,9 @@ class _Exchange:
 
     def _is_foreign(self, status: int) -> bool:
         """Whether an error comes from the framework or the page's catch-all, in a form of its own."""
-        typed = self._scope["state"].get("is_typed", False)
-        return status >= 400 and not typed and not self._scope["path"].startswith(_PAGE)
+        if status < 400 or self._scope["state"].get("is_typed", False):
+            return False
+        return not self._scope["path"].startswith(_PAGE) or self._scope["method"] == "OPTIONS"
 
 
 def _internal(error: Exception) -> InternalError:

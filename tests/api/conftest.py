@@ -1,0 +1,62 @@
+"""Servers that several tests share, and what must hold after each of them."""
+
+import os
+
+import pytest
+
+from core.core import Core
+from core.fleet.launcher import Launcher
+from core.settings import Settings
+from core.types import Task
+from tests.serving import serve
+
+TINY = {  # name → head of a tiny random BERT
+    "classify": Task.TEXT_CLASSIFICATION,
+    "tag": Task.TOKEN_CLASSIFICATION,
+    "embed": Task.FEATURE_EXTRACTION,
+    "answer": Task.QUESTION_ANSWERING,
+    "entail": Task.ZERO_SHOT_CLASSIFICATION,
+    "fill": Task.FILL_MASK,
+}
+
+
+@pytest.fixture(scope="session")
+async def shared_server(fake_models, tmp_path_factory):
+    """Obedient models behind one server for many tests; `shared` cleans up after each."""
+    data = tmp_path_factory.mktemp("data")
+    settings = Settings(
+        _env_file=None, models_dir=fake_models, data_dir=data, offline=True, max_queue=64, max_body_mb=1, drain_s=30
+    )
+    async with serve(Core(settings, Launcher("tests.fakes.runtime"))) as served:
+        yield served
+
+
+@pytest.fixture
+async def shared(shared_server):
+    """The shared server, with nothing loaded. Afterwards it is whole: alive, nothing in flight, no bug logged."""
+    served, pid = shared_server, os.getpid()
+    served.log.clear()
+    yield served
+    health = await served.client.get("/health")
+    assert health.status_code == 200
+    assert os.getpid() == pid
+    assert 500 not in served.statuses
+    for record in served.core.registry.records():
+        assert record.leases == 0
+        await served.core.registry.unload(record.name)
+
+
+@pytest.fixture(scope="session")
+async def real_server(tmp_path_factory):
+    """Tiny random models in the real runtimes, one for each task, all loaded."""
+    from tests.fakes.models import write_model
+
+    root = tmp_path_factory.mktemp("tiny")
+    for name, head in TINY.items():
+        write_model(root / name, "bert", head)
+    settings = Settings(
+        _env_file=None, models_dir=root, data_dir=root / "data", offline=True, embed_model="embed", load_wait_s=120
+    )
+    async with serve(Core(settings)) as served:
+        await served.load(*TINY)
+        yield served
