@@ -129,10 +129,10 @@ class Section:
 
     def _tell_browser(self, fields: dict[str, Any]) -> None:
         """The code and the heading of the options follow what is on the screen, with no call to the server."""
-        names = json.dumps(list(fields))
-        js = f"(...values) => {{ berth.seen({json.dumps(self.name)}, {names}, values); return []; }}"
-        changes = [field.change for field in fields.values() if field not in self._lines]
-        gr.on([*changes, self._page.load], None, list(fields.values()), None, js=js, **quiet(f"{self.name}_seen"))
+        typed = {name: field for name, field in fields.items() if field not in self._lines}  # lines tell it themselves
+        js = f"(...values) => {{ berth.seen({json.dumps(self.name)}, {json.dumps(list(typed))}, values); return []; }}"
+        triggers = [*(field.change for field in typed.values()), self._page.load]
+        gr.on(triggers, None, list(typed.values()), None, js=js, **quiet(f"{self.name}_seen"))
 
     def _handler(self, answer: Answer, fields: dict[str, Any]) -> Callable[..., Any]:
         names = list(fields)

@@ -59,6 +59,7 @@ berth.result = (section, { root, options, props, watch, trigger }, draw) => {
       berth.learn({ model: value.model });
       above.replaceChildren(berth.notice("hint", t("loading_model", { model: value.model.name }), null, berth.progressBar(value.model)));
     },
+    empty: () => shown.replaceChildren(berth.notice("empty", t("type_first"), t("type_first_hint"))),
     error: (value) => shown.replaceChildren(berth.errorNotice(value.error, value.model)),
     done: (value) => shown.replaceChildren(...draw(value).flat(Infinity).filter(Boolean)),
   };

@@ -15,6 +15,7 @@ berth.seen = (section, names, values) => {
 berth.chosen = (section, role, name) => {
   berth.at[section][role] = name;
   berth.redraw[section]?.();
+  berth.summarise(section);
   berth.zeroShot();
   if (section === berth.tab && role === "model") berth.address();
 };
