@@ -17,7 +17,15 @@ import psutil
 import pytest
 from huggingface_hub import try_to_load_from_cache
 
-from core.errors import BerthError, CorruptModel, DiskFull, HubBusy, HubUnreachable
+from core.errors import (
+    BerthError,
+    CorruptModel,
+    DiskFull,
+    HubBusy,
+    HubUnreachable,
+    RepositoryGated,
+    RepositoryNotFound,
+)
 from core.hub import Hub
 from core.hub.client import HubClient
 from core.hub.download import Download, Progress
@@ -124,19 +132,19 @@ async def test_a_busy_hub_is_waited_for(hub: Hub, fake: FakeHub, fault: Fault, p
 
 
 @pytest.mark.parametrize(
-    ("fault", "kind"),
+    ("fault", "path", "kind"),
     [
-        (Fault.DAMAGED, CorruptModel),
-        (Fault.LONG, CorruptModel),
-        (Fault.CUT, HubUnreachable),
-        (Fault.UNAVAILABLE, HubBusy),
-        (Fault.MISSING, BerthError),
-        (Fault.GATED, BerthError),
+        (Fault.DAMAGED, WEIGHTS, CorruptModel),
+        (Fault.DAMAGED, "config.json", CorruptModel),
+        (Fault.LONG, WEIGHTS, CorruptModel),
+        (Fault.CUT, "config.json", HubUnreachable),
+        (Fault.UNAVAILABLE, "config.json", HubBusy),
+        (Fault.MISSING, "config.json", RepositoryNotFound),
+        (Fault.GATED, WEIGHTS, RepositoryGated),
     ],
 )
-@pytest.mark.parametrize("path", [WEIGHTS, "config.json"])
 async def test_what_is_not_whole_is_never_ready(
-    make_hub: Callable[..., Hub], fake: FakeHub, cache: Path, fault: Fault, kind: type[BerthError], path: str
+    make_hub: Callable[..., Hub], fake: FakeHub, cache: Path, fault: Fault, path: str, kind: type[BerthError]
 ) -> None:
     hub = make_hub(timeout_s=0.5)
     inspection = await hub.inspect(SPEC)
@@ -172,8 +180,9 @@ def children() -> list[psutil.Process]:
     return [each for each in psutil.Process().children() if "core.hub.child" in " ".join(each.cmdline())]
 
 
-@pytest.mark.parametrize("fault", [Fault.STALL, Fault.SLOW])
-@pytest.mark.parametrize("file", [WEIGHTS, "config.json"])
+@pytest.mark.parametrize(
+    ("fault", "file"), [(Fault.STALL, WEIGHTS), (Fault.SLOW, WEIGHTS), (Fault.STALL, "config.json")]
+)
 async def test_a_cancel_leaves_nothing(
     make_hub: Callable[..., Hub], fake: FakeHub, cache: Path, fault: Fault, file: str
 ) -> None:

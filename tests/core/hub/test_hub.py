@@ -128,8 +128,13 @@ async def test_each_refusal_has_its_error(
     assert type(caught.value) is kind
     assert NAME in caught.value.message
     assert not cache.exists()
-    fake.heal()
-    assert (await hub.inspect(spec())).tasks, "the next one succeeds"
+
+
+async def test_the_next_one_succeeds(hub: Hub, fake: FakeHub) -> None:
+    fake.fail(NAME, "config.json", kind=Fault.GATED, times=1)
+    with pytest.raises(RepositoryGated):
+        await hub.inspect(spec())
+    assert (await hub.inspect(spec())).tasks
 
 
 async def test_a_repository_that_is_not_there(hub: Hub) -> None:
