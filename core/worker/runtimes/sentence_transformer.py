@@ -17,10 +17,10 @@ from core.types import Runtime as RuntimeName
 from core.worker.devices import guarded, pick_device, pick_dtype
 from core.worker.runtimes.base import Embedding, LoadRequest, Progress, Row, padded
 from core.worker.runtimes.configuration import context_length, pad_id_of
-from core.worker.runtimes.loading import MAX_BATCH_TOKENS, OVERHEAD_TOKENS, check_vocabulary, quiet, warm_row
+from core.worker.runtimes.loading import MAX_BATCH_TOKENS, check_vocabulary, quiet, warm_row
 from core.worker.runtimes.repository import loading_errors, refuse_code, refuse_pickle
 from core.worker.runtimes.sentence_modules import Step, read_pooling, read_prompts, read_steps
-from core.worker.runtimes.transformers_encoder import check_report, quantization_config
+from core.worker.runtimes.transformers_encoder import OVERHEAD_TOKENS, check_report, quantization_config
 from core.worker.tokenizers import Tokenizer
 
 

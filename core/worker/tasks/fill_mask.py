@@ -57,11 +57,12 @@ def _target_ids(runtime: Runtime, targets: list[str] | None) -> np.ndarray | Non
     """The first token of each target, as the vocabulary has it or as the tokenizer reads it."""
     if targets is None:
         return None
-    vocabulary = runtime.tokenizer.backend.get_vocab()
+    backend = runtime.tokenizer.backend
     found = []
     for target, ids in zip(targets, runtime.tokenizer.ids(targets), strict=True):
-        if target in vocabulary:
-            found.append(vocabulary[target])
+        whole = backend.convert_tokens_to_ids(target)
+        if whole is not None and whole != backend.unk_token_id:
+            found.append(whole)
         elif ids:
             found.append(ids[0])
     if not found:

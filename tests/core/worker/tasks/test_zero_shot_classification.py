@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import transformers
 
-from core.errors import InvalidRequest
+from core.errors import InvalidRequest, LoadFailed
 from core.params import parse_params
 from core.types import Task
 from core.worker import tasks
@@ -68,6 +68,8 @@ def test_a_label_longer_than_the_model_reads_is_refused(loaded):
 def test_labels_that_are_not_those_of_inference_offer_no_zero_shot(model_dir):
     runtime = open_model(model_dir("bert", Task.TEXT_CLASSIFICATION), Task.TEXT_CLASSIFICATION, ZERO_SHOT)
     assert runtime.info.tasks == (Task.TEXT_CLASSIFICATION,)
+    with pytest.raises(LoadFailed, match="Its labels name no entailment"):
+        open_model(model_dir("bert", Task.TEXT_CLASSIFICATION), ZERO_SHOT)
 
 
 def test_an_inference_model_classifies_too(model_dir):

@@ -1,0 +1,34 @@
+"""What the fork server imports: names that exist, one thread of ours, CUDA untouched."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+
+from core.types import Runtime
+from core.worker.runtimes import LOADERS, PRELOADS
+
+PROBE = """
+import importlib, json, sys, threading
+from core.types import Runtime
+from core.worker.runtimes import PRELOADS
+for runtime in (Runtime.TRANSFORMERS, Runtime.ONNXRUNTIME):
+    for name in PRELOADS[runtime]:
+        importlib.import_module(name)
+threads, cuda = threading.active_count(), sys.modules["torch"].cuda.is_initialized()
+print(json.dumps({"threads": threads, "cuda": cuda, "onnxruntime": "onnxruntime" in sys.modules}))
+"""
+
+
+def test_every_runtime_has_a_loader_and_preloads():
+    assert set(LOADERS) == set(PRELOADS) == set(Runtime)
+    for module in LOADERS.values():
+        assert callable(importlib.import_module(module).load)
+
+
+def test_preloading_starts_no_thread_and_touches_no_cuda():
+    command = [sys.executable, "-W", "ignore", "-c", PROBE]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100).stdout
+    assert json.loads(said) == {"threads": 1, "cuda": False, "onnxruntime": False}
