@@ -134,7 +134,7 @@ class Tokenizer:
         if prefix:
             return [token.startswith(prefix) and token != prefix for token in tokens]
         return [
-            token_id != unknown and start > 0 and not any(map(str.isspace, text[start - 1 : start + 1]))
+            token_id != unknown and start > 0 and not (text[start - 1].isspace() or text[start : start + 1].isspace())
             for token_id, (start, _) in zip(ids, spans, strict=True)
         ]
 
