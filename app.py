@@ -19,6 +19,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api import create_api
+from api.protocol import Protocol
 from core.access import Access
 from core.core import VERSION, Core
 from core.errors import InvalidRequest
@@ -120,7 +121,7 @@ def serve(settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="on",
         log_config=None,

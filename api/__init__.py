@@ -11,7 +11,7 @@ from api import docs, embed, loads, metrics, models, predict, session, system
 from api.auth import Auth, Sessions
 from api.edge import Edge
 from api.errors import on_berth_error, on_http_error, on_validation_error
-from api.wire import Error
+from api.wire import ERRORS
 from core.access import Access
 from core.core import VERSION, Core
 from core.errors import BerthError
@@ -32,7 +32,7 @@ def create_api(core: Core, access: Access, lifespan: Lifespan[FastAPI] | None = 
         redoc_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
-        responses={"4XX": {"model": Error}, "5XX": {"model": Error}},
+        responses=ERRORS,
         exception_handlers={
             BerthError: on_berth_error,
             HTTPException: on_http_error,

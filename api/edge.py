@@ -1,5 +1,7 @@
 """The outermost layer, around the routes and the page alike: request ids, limits, one log line, typed errors."""
 
+import asyncio
+import contextlib
 import logging
 import re
 import secrets
@@ -7,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import error_response, plain_response
@@ -15,6 +18,7 @@ from core.errors import InternalError
 log = logging.getLogger("api.access")
 
 MAX_HEADER_BYTES = 64 * 1024
+_DISCARD_BYTES, _DISCARD_S = 64 * 1024 * 1024, 10
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Gradio's own paths: its clients read its own errors there
 _PAGE = ("/gradio_api/", "/config", "/assets/", "/static/", "/svelte/", "/login", "/logout", "/monitoring")
@@ -72,7 +76,7 @@ class _Exchange:
             return
         try:
             await app(self._scope, self.receive, self.send)
-        except BodyTooLarge:
+        except (BodyTooLarge, ClientDisconnect):
             pass
         except Exception as error:
             if self._started:
@@ -95,9 +99,26 @@ class _Exchange:
         return None
 
     async def _answer(self, status: int) -> None:
-        headers = {"Connection": "close"} if status in (413, 431) else None  # the rest of the body is not read
         self._too_large = self._replacing = False
+        headers = None
+        if status in (413, 431) and not await self._discard():
+            headers = {"Connection": "close"}
         await plain_response(status, self._scope, headers)(self._scope, self._receive, self.send)
+
+    async def _discard(self) -> bool:
+        """Reads the rest of a body, if it is not too long for that: a client that is still sending when the
+        connection closes never gets to read why. Whether it was all read."""
+        if "expect" in self._headers:
+            return False  # it sends nothing until it is told to go on
+        read = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DISCARD_S):
+                while read < _DISCARD_BYTES:
+                    message = await self._receive()
+                    read += len(message.get("body", b""))
+                    if not message.get("more_body", False):
+                        return True
+        return False
 
     async def receive(self) -> Message:
         message = await self._receive()

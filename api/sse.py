@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import orjson
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from core.types import LoadEvent
 
@@ -14,12 +15,21 @@ KEEPALIVE_S = 15.0  # a proxy closes a connection that says nothing for long
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
-def event_stream(events: AsyncIterator[LoadEvent]) -> StreamingResponse:
-    """`events` as they come; a client that leaves ends the iterator."""
-    return StreamingResponse(_lines(events), media_type=EVENT_STREAM, headers=_HEADERS)
+class EventStream(StreamingResponse):
+    """`events` as they come. A client that leaves, at whatever moment, ends the iterator at once."""
+
+    def __init__(self, events: AsyncIterator[LoadEvent]) -> None:
+        self._lines = _lines(events)
+        super().__init__(self._lines, media_type=EVENT_STREAM, headers=_HEADERS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._lines.aclose()  # left to the garbage collector, a listener would live on for seconds
 
 
-async def _lines(events: AsyncIterator[LoadEvent]) -> AsyncIterator[bytes]:
+async def _lines(events: AsyncIterator[LoadEvent]) -> AsyncGenerator[bytes, None]:
     following = asyncio.ensure_future(_next(events))
     try:
         while True:
@@ -36,6 +46,8 @@ async def _lines(events: AsyncIterator[LoadEvent]) -> AsyncIterator[bytes]:
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await following
+        if isinstance(events, AsyncGenerator):
+            await events.aclose()
 
 
 async def _next(events: AsyncIterator[LoadEvent]) -> LoadEvent | None:

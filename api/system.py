@@ -15,7 +15,7 @@ from api.models import Model, shown
 from api.negotiation import prefers_html
 from api.responses import JSON
 from api.routing import Route
-from api.wire import Wire
+from api.wire import ERRORS, Wire
 from core.core import VERSION, Core
 from core.errors import NotReady, ShuttingDown
 from core.memory.probe import DeviceMemory
@@ -109,7 +109,7 @@ def root_route(core: Core) -> RootRoute:
             {"message": "Berth: many models, one server", "version": VERSION, "docs": "/docs", "models_loaded": loaded}
         )
 
-    return RootRoute("/", root, methods=["GET", "HEAD"], response_model=Root, tags=["system"])
+    return RootRoute("/", root, methods=["GET", "HEAD"], response_model=Root, responses=ERRORS, tags=["system"])
 
 
 def router(core: Core) -> APIRouter:

@@ -1,5 +1,7 @@
 """What all wire types share: nothing unknown is taken, nothing is guessed from another type."""
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -23,3 +25,6 @@ class ErrorInfo(Wire):
 class Error(Wire):
     detail: str
     error: ErrorInfo
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": Error}, "5XX": {"model": Error}}

@@ -160,7 +160,7 @@ class Core:
             assert record.info is not None
             if not record.info.tasks:
                 raise NoSupportedTask(f"{name} has no task that this server can run.")
-            chosen = task or record.info.tasks[0]
+            chosen = task or _meant(record.info.tasks, fields)
             if chosen not in record.info.tasks:
                 raise TaskNotSupported(f"{name} cannot do {chosen}; it can do: {', '.join(record.info.tasks)}.")
             return await self._ask(record, chosen, items, parse_params(chosen, fields))
@@ -217,6 +217,13 @@ class Core:
         if self.registry.is_stopping:
             return "The server is stopping."
         return _unwritable(self.settings.data_dir)
+
+
+def _meant(tasks: tuple[Task, ...], fields: dict[str, Any]) -> Task:
+    """What the model was made for; labels of one's own are only ever meant for zero-shot classification."""
+    if fields.get("candidate_labels") and Task.ZERO_SHOT_CLASSIFICATION in tasks:
+        return Task.ZERO_SHOT_CLASSIFICATION
+    return tasks[0]
 
 
 def _unwritable(directory: Path) -> str | None:

@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api import create_api
+from api.protocol import Protocol
 from core.access import Access
 from core.core import Core
 
@@ -69,7 +70,14 @@ async def serve(core: Core, access: Access | None = None) -> AsyncIterator[Serve
     app = create_api(core, access)
     server = _Server(
         uvicorn.Config(
-            app, port=0, log_config=None, access_log=False, ws="none", lifespan="off", timeout_graceful_shutdown=1
+            app,
+            port=0,
+            http=Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=1,
         )
     )
     await core.start()

@@ -55,7 +55,12 @@ async def real_server(tmp_path_factory):
     for name, head in TINY.items():
         write_model(root / name, "bert", head)
     settings = Settings(
-        _env_file=None, models_dir=root, data_dir=root / "data", offline=True, embed_model="embed", load_wait_s=120
+        _env_file=None,
+        models_dir=root,
+        data_dir=root / "data",
+        offline=True,
+        embed_model="embed",
+        classify_model="classify",
     )
     async with serve(Core(settings)) as served:
         await served.load(*TINY)

@@ -1,0 +1,170 @@
+"""Answers over HTTP from real models in real processes: their form is the contract's, their numbers the model's own."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+TEXTS = ["김민수는 서울에서 태어나 부산의 작은 회사에서 일한다.", "The food was cold.", "😀 e\u0301 \u202e한글"]
+
+
+async def ask(served, name, **body) -> dict:
+    answer = await served.client.post(f"/models/{name}/predict", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def test_an_answer_says_what_was_asked_and_how_it_went(real_server):
+    answer = await ask(real_server, "classify", text=TEXTS[0])
+    assert (answer["model_name"], answer["task"], answer["input"]) == ("classify", "text-classification", TEXTS[0])
+    assert set(answer["result"][0]) == {"label", "score"}
+    assert len(answer["result"]) == 1
+    assert "T" in answer["timestamp"]
+    assert set(answer["timing"]) == {"queue_ms", "model_ms", "total_ms"}
+    assert (answer["revision"], answer["windows"], answer["truncated"]) == ("local", [1], [False])
+    assert answer["tokens"] > 2
+
+
+async def test_labels_best_first_and_many_texts(real_server):
+    one = await ask(real_server, "classify", text=TEXTS[1], top_k=3)
+    scores = [row["score"] for row in one["result"]]
+    assert scores == sorted(scores, reverse=True)
+    assert sum(scores) == pytest.approx(1)
+    many = await ask(real_server, "classify", texts=TEXTS, top_k=3)
+    assert many["input"] == TEXTS
+    assert len(many["result"]) == 3
+    assert [row["label"] for row in many["result"][1]] == [row["label"] for row in one["result"]]
+    assert many["result"][1][0]["score"] == pytest.approx(scores[0], abs=1e-5)
+
+
+async def test_tokens_and_groups_point_into_the_text_as_sent(real_server):
+    for text in TEXTS:
+        rows = (await ask(real_server, "tag", text=text))["result"]
+        assert all(text[row["start"] : row["end"]] == row["word"] for row in rows)
+        assert all(set(row) == {"label", "score", "word", "start", "end"} for row in rows)
+    for strategy in ("simple", "first", "average", "max"):
+        rows = (await ask(real_server, "tag", text=TEXTS[0], aggregation_strategy=strategy))["result"]
+        assert all(set(row) == {"entity_group", "score", "word", "start", "end"} for row in rows)
+
+
+async def test_a_vector_for_each_text(real_server):
+    one = (await ask(real_server, "embed", text=TEXTS[0]))["result"]
+    assert (len(one), len(one[0])) == (1, 32)
+    many = (await ask(real_server, "embed", texts=TEXTS))["result"]
+    np.testing.assert_allclose(many[0], one[0], atol=1e-5)
+    unit = np.array((await ask(real_server, "embed", texts=TEXTS, normalize=True))["result"])
+    np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, atol=1e-5)
+
+
+async def test_questions(real_server):
+    context = "Anna Smith moved from Paris to New York in March 2019."
+    answer = await ask(real_server, "answer", question="Who moved?", context=context)
+    assert answer["input"] == {"question": "Who moved?", "context": context}
+    assert context[answer["result"]["start"] : answer["result"]["end"]] == answer["result"]["answer"]
+    three = await ask(real_server, "answer", question="Who moved?", context=context, top_k=3)
+    assert len(three["result"]) == 3
+    assert three["result"][0] == answer["result"]
+
+
+async def test_labels_of_ones_own_and_masks(real_server):
+    result = (await ask(real_server, "entail", text=TEXTS[1], candidate_labels=["음식", "movie"]))["result"]
+    assert {row["label"] for row in result} == {"음식", "movie"}
+    missing = await real_server.client.post(
+        "/models/entail/predict", json={"text": "x", "task": "zero-shot-classification"}
+    )
+    assert missing.status_code == 422
+    assert "candidate_labels" in missing.json()["detail"]
+    filled = (await ask(real_server, "fill", text="The [MASK] was cold.", top_k=2))["result"]
+    assert [set(row) for row in filled] == [{"score", "token", "token_str", "sequence"}] * 2
+    no_mask = await real_server.client.post("/models/fill/predict", json={"text": "no mask"})
+    assert no_mask.status_code == 422
+
+
+async def test_fields_of_another_task_are_left_aside(real_server):
+    guide = {"max_length": 64, "temperature": 1.0, "top_p": 1.0, "top_k": 50, "do_sample": False}
+    assert len((await ask(real_server, "classify", text=TEXTS[0], **guide))["result"]) == 3
+
+
+async def test_a_task_the_model_cannot_do_names_those_it_can(real_server):
+    answer = await real_server.client.post("/models/classify/predict", json={"text": "x", "task": "fill-mask"})
+    assert answer.status_code in (400, 422)
+    assert "text-classification" in answer.json()["detail"]
+
+
+async def test_the_spaces_call(real_server):
+    answer = await real_server.client.post("/predict", json={"text": TEXTS[0]})
+    assert answer.status_code == 200
+    body = answer.json()
+    direct = await ask(real_server, "classify", text=TEXTS[0])
+    assert (body["text"], body["classification"]) == (TEXTS[0], direct["result"][0]["label"])
+    assert body["score"] == pytest.approx(direct["result"][0]["score"], abs=1e-6)
+
+
+async def test_the_embedding_service(real_server):
+    client = real_server.client
+    one = (await client.post("/api/v1/embed", json={"text": TEXTS[0]})).json()
+    assert (one["dim"], one["model"], len(one["embedding"])) == (32, "embed", 32)
+    assert np.linalg.norm(one["embedding"]) == pytest.approx(1, abs=1e-5)
+    raw = (await client.post("/api/v1/embed", json={"text": TEXTS[0], "normalize": False})).json()
+    assert np.linalg.norm(raw["embedding"]) != pytest.approx(1, abs=1e-3)
+    many = (await client.post("/api/v1/embed-batch", json={"texts": TEXTS})).json()
+    assert (many["count"], many["dim"], many["model"]) == (3, 32, "embed")
+    np.testing.assert_allclose(many["embeddings"][0], one["embedding"], atol=1e-5)
+    info = (await client.get("/api/v1/model-info")).json()
+    assert info == {
+        "name": "embed",
+        "dimension": 32,
+        "max_length": 64,
+        "pooling": "mean",
+        "device": "cpu",
+        "state": "loaded",
+    }
+    assert (await client.get("/api/v1/model-info?model=nobody")).json()["state"] == "absent"
+    wrong = await client.post("/api/v1/embed", json={"text": "x", "model": "answer"})
+    assert wrong.status_code in (200, 400)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", " ", "\n\t", "\u202e\u0007\x1b[31m\r\n", "a\u0000b", "e" + "\u0301" * 10_000, "👩‍👩‍👧‍👦" * 50, "a" * 20_000,
+        "[CLS] [SEP] [MASK] [PAD] <|im_end|> </s> [INST]", "{{7*7}} {% for %} {0.__class__} %(x)s ${x}",
+        "<script>alert(1)</script> <img onerror=x>", "a" * 5000 + "!", "가" * 300, "\ufffd\ufeff\u200b", "x " * 3000,
+    ],
+    ids=lambda text: ascii(text)[:24],
+)  # fmt: skip
+async def test_b36_to_b45_any_text_is_read_or_refused(real_server, text):
+    for name, more in (("classify", {}), ("tag", {}), ("embed", {}), ("entail", {"candidate_labels": ["x"]})):
+        answer = await real_server.client.post(f"/models/{name}/predict", json={"text": text, **more})
+        assert answer.status_code in (200, 422), answer.text
+        if answer.status_code == 200:
+            assert answer.json()["input"] == text
+        if name == "tag" and answer.status_code == 200:
+            assert all(text[row["start"] : row["end"]] == row["word"] for row in answer.json()["result"])
+    question = await real_server.client.post("/models/answer/predict", json={"question": text, "context": text})
+    assert question.status_code in (200, 422), question.text
+
+
+async def test_b40_more_text_than_a_request_may_hold(real_server):
+    answer = await real_server.client.post("/models/classify/predict", json={"text": "x" * 2_000_001})
+    assert (answer.status_code, answer.json()["error"]["type"]) == (422, "invalid_request")
+
+
+async def test_many_at_once_get_their_own_answers(real_server):
+    texts = [f"문장 {number} " + "좋다 " * (number % 7) for number in range(60)]
+    alone = [(await ask(real_server, "classify", text=text))["result"][0] for text in texts[:10]]
+    together = await asyncio.gather(*(ask(real_server, "classify", text=text) for text in texts))
+    for text, answer in zip(texts, together, strict=True):
+        assert answer["input"] == text
+    for one, answer in zip(alone, together, strict=False):
+        assert answer["result"][0]["label"] == one["label"]
+        assert answer["result"][0]["score"] == pytest.approx(one["score"], abs=1e-5)
+    assert real_server.core.registry.get("classify").leases == 0
+    assert 500 not in real_server.statuses
+
+
+def test_the_request_takes_every_field_there_is():
+    from api.predict import PredictRequest
+    from core.params import FIELD_NAMES
+
+    assert set(PredictRequest.model_fields) == FIELD_NAMES | {"text", "texts", "question", "context", "task"}
