@@ -54,7 +54,7 @@ def build_model(encoder: Path) -> ElectraForSequenceClassification:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--encoder", type=Path, default=training.HERE / "embed")
     parser.add_argument("--out", type=Path, default=training.HERE / "sentiment")
