@@ -46,7 +46,7 @@ async def shared(shared_server):
         await served.core.registry.unload(record.name)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def real_server(tmp_path_factory):
     """Tiny random models in the real runtimes, one for each task, all loaded."""
     from tests.fakes.models import write_model

@@ -32,6 +32,7 @@ def shelves(tmp_path_factory):
 @pytest.fixture
 async def make_core(shelves, tmp_path):
     made = []
+    before = psutil.Process().children(recursive=True)
 
     async def make(**given) -> Core:
         settings = Settings(
@@ -50,7 +51,7 @@ async def make_core(shelves, tmp_path):
     yield make
     for core in made:
         await core.stop()
-    assert psutil.Process().children(recursive=True) == []
+    assert [each for each in psutil.Process().children(recursive=True) if each not in before] == []
 
 
 async def load(core: Core, *names: str) -> None:
