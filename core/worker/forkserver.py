@@ -59,11 +59,12 @@ class ForkServer:
             signal.signal(ignored, signal.SIG_IGN)
         while True:
             # with nothing left to import there is nothing to do but wait
-            ready, _, _ = select.select([self._control, self._wake_read], [], [], 0 if self._pending else None)
+            watched = [self._control.fileno(), self._wake_read]
+            ready, _, _ = select.select(watched, [], [], 0 if self._pending else None)
             if self._wake_read in ready:
                 self._drain_wake()
                 self._reap()
-            if self._control in ready:
+            if self._control.fileno() in ready:
                 if not self._answer():
                     return self._kill_all()
             elif not ready and self._pending:
@@ -125,10 +126,10 @@ class ForkServer:
             os.dup2(log_fd, 2)
             os.close(log_fd)
             if self._serve_model is None:
-                from core.worker.main import serve as serve_model
-            else:
-                serve_model = self._serve_model
-            serve_model(socket.socket(fileno=worker_fd))
+                from core.worker.main import serve
+
+                self._serve_model = serve
+            self._serve_model(socket.socket(fileno=worker_fd))
             status = 0
         except BaseException:
             import traceback
