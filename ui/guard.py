@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from core.access import Role
-from core.errors import BerthError, InternalError, NotAllowed
+from core.errors import BerthError, InternalError, LoadCancelled, NotAllowed
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,11 @@ def told(error: BaseException) -> dict[str, str]:
         log.error("A handler of the page failed.", exc_info=error)
         error = InternalError("Something went wrong in the server. Its log has the details.")
     return {"type": error.type, "message": error.message}
+
+
+def failure(name: str, error: BaseException) -> dict[str, Any]:
+    """News for the page: the load of `name` ended in `error`. A load that somebody cancelled did not fail."""
+    return {"failure": {"name": name, "error": None if isinstance(error, LoadCancelled) else told(error)}}
 
 
 def _raised(error: Exception) -> gr.Error:

@@ -11,7 +11,7 @@ import gradio as gr
 
 from core.core import Core
 from core.types import Task
-from ui.guard import check_admin, is_admin, told
+from ui.guard import check_admin, failure, is_admin, told
 from ui.loading import make_ready
 from ui.panel import panel
 from ui.words import w
@@ -73,14 +73,14 @@ class Section:
                 async for step in steps:
                     yield {"model": step}
         except Exception as error:
-            yield {"failure": {"name": model, "error": told(error)}}
+            yield failure(model, error)
 
     async def _cancelled(self, model: str, request: gr.Request) -> dict[str, Any]:
         try:
             check_admin(request)
             await self._core.cancel(model)
         except Exception as error:
-            return {"failure": {"name": model, "error": told(error)}}
+            return failure(model, error)
         return {"look": True}
 
     @contextlib.contextmanager

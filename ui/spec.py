@@ -29,8 +29,11 @@ def model_spec(source: str, *, name: str | None = None, device: str | None = Non
     source = source.strip()
     if not source:
         raise InvalidRequest("Type the id of a model first, such as org/name.")
-    name = (name or "").strip() or default_name(source)
+    said_name = (name or "").strip()
+    name = said_name or default_name(source)
     if len(name) > _MAX_NAME or not _NAME.fullmatch(name) or name.rsplit("/", 1)[-1] in _CALLS:
+        if not said_name:
+            raise InvalidRequest(f"{source[:80]!r} is not a model's source. Write a Hub id such as org/name.")
         raise InvalidRequest(
             f"{name[:80]!r} cannot be a model's name. Use letters, digits and . _ - @ : + in parts joined by /."
         )

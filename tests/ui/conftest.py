@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
 from core.types import Task
 from tests.fakes.hub import FakeHub
@@ -83,16 +83,17 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def open_page(browser: Browser, served: Served) -> AsyncIterator[Open]:
-    """Opens the page in a context of its own. At the end: no error in a console, no word to another host."""
+    """Opens the page in a context of its own. At the end: no error in a console but what the test `expects`, no word
+    to another host."""
     complaints: list[str] = []
     async with contextlib.AsyncExitStack() as stack:
 
-        async def opened(path: str = "", url: str = served.url, **options: Any) -> Page:
+        async def opened(path: str = "", url: str = served.url, expects: str = "\0", **options: Any) -> Page:
             context = await browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **options})
             stack.push_async_callback(context.close)
             page = await context.new_page()
             page.set_default_timeout(15_000)
-            page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+            page.on("console", lambda said: complaints.append(said.text) if is_bad(said, expects) else None)
             page.on("pageerror", lambda error: complaints.append(str(error)))
             page.on("request", lambda sent: complaints.append(sent.url) if is_foreign(sent.url, url) else None)
             await page.goto(f"{url}/{path}")
@@ -100,6 +101,10 @@ async def open_page(browser: Browser, served: Served) -> AsyncIterator[Open]:
 
         yield opened
     assert complaints == []
+
+
+def is_bad(said: ConsoleMessage, expected: str) -> bool:
+    return said.type == "error" and expected not in said.text
 
 
 def is_foreign(url: str, own: str) -> bool:

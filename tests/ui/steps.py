@@ -47,8 +47,9 @@ def result(page: Page, tab: str) -> Locator:
 
 
 async def run(page: Page, tab: str, text: str) -> Locator:
-    """The result of `text`."""
+    """The result of `text`, not one from before."""
+    await page.locator(f"#result-{tab} .how").evaluate_all("all => all.forEach(one => one.classList.add('old'))")
     await page.locator(f"#tab-{tab} textarea").last.fill(text)
     await page.locator(f"#run-{tab}").click()
-    await expect(page.locator(f"#result-{tab} .how").first).to_be_visible()
+    await expect(page.locator(f"#result-{tab} .how:not(.old)").first).to_be_visible()
     return result(page, tab)

@@ -9,22 +9,29 @@ berth.programs = {
     const candidates = labels.split(/[,\n]/).map((label) => label.trim()).filter(Boolean);
     const options = isZeroShot ? { candidate_labels: candidates, ...(multi_label ? { multi_label } : {}) } : { top_k };
     const client = isZeroShot ? { labels: candidates, ...(multi_label ? { multi_label } : {}) } : { top_k };
-    return { body: { ...given, ...options }, first: texts.length > 1 ? texts : texts[0] ?? "", client, api_name: "/classify" };
+    return {
+      task: isZeroShot ? "zero-shot-classification" : "text-classification",
+      body: { ...given, ...options }, first: texts.length > 1 ? texts : texts[0] ?? "", client, api_name: "/classify",
+    };
   },
   ner: ({ text, aggregation }) => ({
+    task: "token-classification",
     body: { text, aggregation_strategy: aggregation },
     first: text, client: { aggregation }, api_name: "/ner",
   }),
   embed: ({ text, normalize }) => {
     const texts = berth.lines(text, true);
     const options = normalize === "model" ? {} : { normalize: normalize === "yes" };
-    return { body: { texts, ...options }, first: texts, client: options, api_name: "/embed" };
+    return { task: "feature-extraction", body: { texts, ...options }, first: texts, client: options, api_name: "/embed" };
   },
   ask: ({ question, context, top_k }) => ({
+    task: "question-answering",
     body: { question, context, ...(top_k > 1 ? { top_k } : {}) },
     first: question, client: { context, ...(top_k > 1 ? { top_k } : {}) }, api_name: "/answer",
   }),
-  fill: ({ text, top_k }) => ({ body: { text, top_k }, first: text, client: { top_k }, api_name: "/fill_mask" }),
+  fill: ({ text, top_k }) => ({
+    task: "fill-mask", body: { text, top_k }, first: text, client: { top_k }, api_name: "/fill_mask",
+  }),
 };
 
 berth.lines = (text, perLine) =>
@@ -91,6 +98,8 @@ berth.program = (section, language) => {
   const model = berth.at[section].model ?? "";
   const base = new URL(".", location.href).href.replace(/\/$/, "");
   const told = berth.programs[section](berth.at[section]);
+  const own = berth.describe(model).tasks[0];
+  if (own && own !== told.task) told.body.task = told.task; // a model that can do more than one
   const url = `${base}/models/${model.split("/").map(encodeURIComponent).join("/")}/predict`;
   return WRITERS[language]({ ...told, base, url, model, key: berth.store.needsKey }).join("\n");
 };
@@ -99,14 +108,17 @@ berth.panels.code = ({ root, options }) => {
   const { el, t } = berth;
   let language = "curl";
   const code = el("code", {});
+  const aside = el("p", { class: "aside" });
   const copy = berth.button(t("copy"), () => berth.copy(code.textContent, copy));
   const tabs = Object.keys(WRITERS).map((name) =>
     el("button", { type: "button", class: "bb quiet", "aria-pressed": String(name === language), onclick: () => show(name) }, name));
   const box = el("details", { class: "code" }, el("summary", {}, t("use_from_code")),
-    el("div", { class: "languages" }, tabs, copy), el("pre", { tabindex: "0" }, code));
+    el("div", { class: "languages" }, tabs, copy), el("pre", { tabindex: "0" }, code), aside);
   root.append(box);
   const draw = () => {
-    if (box.open && berth.at[options.section].text !== undefined) code.textContent = berth.program(options.section, language);
+    if (!box.open || Object.keys(berth.at[options.section]).length < 2) return; // nothing has been told yet
+    code.textContent = berth.program(options.section, language);
+    aside.textContent = [berth.store.needsKey && t("key_hint"), language === "JavaScript" && t("save_as_mjs")].filter(Boolean).join(" ");
   };
   const show = (name) => {
     language = name;

@@ -11,7 +11,7 @@ from gradio.events import api
 
 from core.core import Core
 from core.types import Quantization, Runtime, Task
-from ui.guard import check_admin, guarded, is_admin, told
+from ui.guard import check_admin, failure, guarded, is_admin
 from ui.loading import follow, make_ready
 from ui.panel import panel
 from ui.section import quiet
@@ -83,7 +83,7 @@ def _loads(core: Core, names: list[str]) -> Callable[..., AsyncIterator[dict[str
                 async for model in steps:
                     yield {"model": model}
         except Exception as error:
-            yield {"failure": {"name": name, "error": told(error)}}
+            yield failure(name, error)
 
     return load
 
@@ -98,7 +98,7 @@ def _wire(core: Core, feed: gr.HTML, table: gr.HTML) -> None:
                 async for model in steps:
                     yield {"model": model}
         except Exception as error:
-            yield {"failure": {"name": name, "error": told(error)}}
+            yield failure(name, error)
 
     async def halt(request: gr.Request, event: gr.EventData) -> dict[str, Any]:
         return await _acted(request, _named(event), lambda name: core.cancel(name))
@@ -122,7 +122,7 @@ async def _acted(
         check_admin(request)
         freed = await act(name) or {}
     except Exception as error:
-        return {"failure": {"name": name, "error": told(error)}}
+        return failure(name, error)
     if say is None:
         return {"look": True}
     return {"said": {"key": say, "values": {"model": name, "bytes": sum(freed.values())}}}
