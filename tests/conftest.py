@@ -29,7 +29,13 @@ def fake_models(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def settings(fake_models, tmp_path) -> Settings:
-    return Settings(_env_file=None, models_dir=fake_models, data_dir=tmp_path / "data", offline=True)
+    return Settings(
+        _env_file=None,
+        models_dir=fake_models,
+        data_dir=tmp_path / "data",
+        starter_dir=fake_models / "none",
+        offline=True,
+    )
 
 
 @pytest.fixture

@@ -25,7 +25,14 @@ async def shared_server(fake_models, tmp_path_factory):
     """Obedient models behind one server for many tests; `shared` cleans up after each."""
     data = tmp_path_factory.mktemp("data")
     settings = Settings(
-        _env_file=None, models_dir=fake_models, data_dir=data, offline=True, max_queue=64, max_body_mb=1, drain_s=30
+        _env_file=None,
+        models_dir=fake_models,
+        data_dir=data,
+        starter_dir=fake_models / "none",
+        offline=True,
+        max_queue=64,
+        max_body_mb=1,
+        drain_s=30,
     )
     async with serve(Core(settings, Launcher("tests.fakes.runtime"))) as served:
         yield served

@@ -46,7 +46,8 @@ async def keyed(fake_models, tmp_path_factory):
     from core.settings import Settings
 
     settings = Settings(
-        _env_file=None, models_dir=fake_models, data_dir=tmp_path_factory.mktemp("data"), offline=True,
+        _env_file=None, models_dir=fake_models, starter_dir=fake_models / "none", offline=True,
+        data_dir=tmp_path_factory.mktemp("data"),
         api_keys="user-key,second-key", admin_key="admin-key", cors_origins="https://friend.example",
     )  # fmt: skip
     core = Core(settings, Launcher("tests.fakes.runtime"))

@@ -67,7 +67,9 @@ async def test_questions(real_server):
 
 
 async def test_labels_of_ones_own_and_masks(real_server):
-    result = (await ask(real_server, "entail", text=TEXTS[1], candidate_labels=["음식", "movie"]))["result"]
+    answer = await ask(real_server, "entail", text=TEXTS[1], candidate_labels=["음식", "movie"])
+    assert answer["task"] == "zero-shot-classification"  # meant by the labels, though it is a classifier first
+    result = answer["result"]
     assert {row["label"] for row in result} == {"음식", "movie"}
     missing = await real_server.client.post(
         "/models/entail/predict", json={"text": "x", "task": "zero-shot-classification"}
@@ -161,6 +163,13 @@ async def test_many_at_once_get_their_own_answers(real_server):
         assert answer["result"][0]["score"] == pytest.approx(one["score"], abs=1e-5)
     assert real_server.core.registry.get("classify").leases == 0
     assert 500 not in real_server.statuses
+
+
+async def test_a_starter_answers_by_its_name_without_being_loaded_first(real_server):
+    answer = await ask(real_server, "starter-ner", text="김민수는 서울에서 일한다.", aggregation_strategy="simple")
+    words = {row["word"]: row["entity_group"] for row in answer["result"]}
+    assert words == {"김민수": "PER", "서울": "LOC"}
+    assert (await real_server.client.get("/models")).json()["models_status"]["starter-ner"] == "loaded"
 
 
 def test_the_request_takes_every_field_there_is():
