@@ -58,6 +58,8 @@ def _one_of(key: str, kind: Any, value: Any) -> Any:
 
 
 def _tokens(value: Any) -> int:
+    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():  # from the form
+        value = int(value.strip()[:9])
     if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 10_000_000 or value % 1:
         raise InvalidRequest("`context_length` must be a whole number of tokens, at least 1.")
     return int(value)

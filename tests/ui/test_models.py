@@ -29,7 +29,7 @@ async def test_a_model_loads_by_its_id_and_unloads(page: Page) -> None:
         await expect(here).to_contain_text(word)
     assert int(await here.locator("td[data-title=PID]").inner_text()) > 1
     await here.get_by_role("button", name="Unload").click()
-    await expect(here).to_contain_text("Unload classify-b? It frees")
+    await expect(here).to_contain_text("Unload it? That frees")
     await here.get_by_role("button", name="Keep").click()
     await here.get_by_role("button", name="Unload").click()
     await here.get_by_role("button", name="Yes, unload").click()

@@ -2,10 +2,16 @@
 berth.panels.classify = (panel) => {
   const { el, t } = berth;
 
-  const one = (reply) => berth.bars(reply.result[0], berth.describe(reply.model).labels);
+  /** Labels that colours are told apart by: the model's, or the reader's own. */
+  const labelsOf = (reply) => {
+    const [known, given] = [berth.describe(reply.model).labels, reply.result[0].map((row) => row.label)];
+    return given.every((label) => known.includes(label)) ? known : given;
+  };
+
+  const one = (reply) => berth.bars(reply.result[0], labelsOf(reply));
 
   const many = (reply, lines) => {
-    const labels = berth.describe(reply.model).labels;
+    const labels = labelsOf(reply);
     const rows = reply.result.map((scores, index) => ({ line: index + 1, text: lines[index], best: scores[0], scores }));
     const saved = () => {
       const names = [...new Set(reply.result.flat().map((row) => row.label))].sort();

@@ -49,7 +49,7 @@ berth.panels.models = ({ root, props, trigger }) => {
     }
     if (!berth.isReady(model)) return "";
     if (asking !== model.name) return berth.button(t("unload"), () => { asking = model.name; draw(); });
-    return el("span", { class: "pairs sure" }, el("span", {}, t("unload_sure", { model: model.name, bytes: berth.bytes(model.measured) })),
+    return el("span", { class: "pairs sure" }, el("span", {}, t("unload_sure", { bytes: berth.bytes(model.measured) })),
       berth.button(t("yes_unload"), () => { asking = null; act("unload", model.name); draw(); }, "danger"),
       berth.button(t("keep"), () => { asking = null; draw(); }));
   };

@@ -150,7 +150,7 @@ WORDS: dict[str, str] = {
     "col_queue": "Queue",
     "col_served": "Served",
     "unload": "Unload",
-    "unload_sure": "Unload {model}? It frees {bytes}.",
+    "unload_sure": "Unload it? That frees {bytes}.",
     "yes_unload": "Yes, unload",
     "keep": "Keep",
     "load_title": "Load a model",

@@ -150,7 +150,7 @@ WORDS: dict[str, str] = {
     "col_queue": "대기",
     "col_served": "처리",
     "unload": "내리기",
-    "unload_sure": "{model}, 메모리에서 내릴까요? {bytes}를 돌려받아요.",
+    "unload_sure": "내릴까요? {bytes}를 돌려받아요.",
     "yes_unload": "내리기",
     "keep": "그대로 두기",
     "load_title": "모델 불러오기",

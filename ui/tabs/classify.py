@@ -16,16 +16,16 @@ from ui.guard import guarded, told
 from ui.section import Example, Section
 from ui.words import w
 
-EXAMPLES: dict[str, list[Example]] = {
+EXAMPLES: dict[str, list[Example]] = {  # a test holds that the starter reads them right
     "en": [
-        {"fields": ["The staff were kind and the room was spotless."]},
+        {"fields": ["A wonderful film, I loved every minute of it."]},
         {"fields": ["It broke after two days and nobody answers my mail."]},
         {
             "name": "Three reviews at once",
             "fields": [
-                "Delivery was fast and everything arrived in one piece.\n"
+                "I am very happy with this purchase.\n"
                 "The soup was cold and far too salty.\n"
-                "I would buy this again without thinking twice."
+                "Terrible service, I want my money back."
             ],
         },
     ],
@@ -34,7 +34,11 @@ EXAMPLES: dict[str, list[Example]] = {
         {"fields": ["이틀 만에 고장 났는데 문의해도 답이 없네요."]},
         {
             "name": "후기 세 개 한 번에",
-            "fields": ["배송이 빠르고 포장도 꼼꼼했어요.\n국물이 식어 있고 너무 짰어요.\n고민 없이 또 살 것 같아요."],
+            "fields": [
+                "가격도 저렴하고 품질이 좋아서 만족해요.\n"
+                "배송도 늦고 제품도 불량이라 실망했어요.\n"
+                "고민 없이 또 살 것 같아요."
+            ],
         },
     ],
 }

@@ -16,13 +16,13 @@ from ui.words import w
 
 MAX_LINES = 20  # that the map shows
 
-EXAMPLES: dict[str, list[Example]] = {
+EXAMPLES: dict[str, list[Example]] = {  # a test holds that the starter finds the pairs
     "en": [
         {
-            "name": "Weather and food",
+            "name": "Same meaning, other words",
             "fields": [
-                "It will rain tomorrow morning.\nTomorrow starts with showers.\nThe soup needs more salt.\n"
-                "This broth tastes bland.\nThe train leaves at nine."
+                "The train leaves at nine.\nThe train departs at nine o'clock.\n"
+                "He bought a new car.\nShe is cooking dinner."
             ],
         },
         {
@@ -39,10 +39,10 @@ EXAMPLES: dict[str, list[Example]] = {
     ],
     "ko": [
         {
-            "name": "날씨와 음식",
+            "name": "같은 뜻, 다른 말",
             "fields": [
-                "내일 아침에 비가 온대요.\n내일은 소나기로 하루가 시작돼요.\n국이 좀 싱거워요.\n"
-                "국물에 간이 덜 됐어요.\n기차는 아홉 시에 떠나요."
+                "회의는 내일 오전 열 시에 시작해요.\n내일 회의는 오전 10시에 열려요.\n"
+                "강아지가 공원에서 뛰어놀아요.\n개가 공원을 달리고 있어요."
             ],
         },
         {

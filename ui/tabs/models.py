@@ -63,7 +63,7 @@ def _form(core: Core) -> tuple[gr.Button, dict[str, Any]]:
                 dtype = gr.Dropdown([as_is, *DTYPES], value="", label=w("load_dtype"))
             with gr.Row():
                 device = gr.Dropdown(devices, value="auto", label=w("load_device"))
-                context = gr.Number(None, label=w("load_context"), precision=0, minimum=0)
+                context = gr.Textbox(label=w("load_context"), placeholder="512", max_lines=1)
             file = gr.Textbox(label=w("load_file"), placeholder="onnx/model.onnx", max_lines=1)
     fields = {"source": source, "name": name, "revision": revision, "task": task, "runtime": runtime}
     more = {"quantization": bits, "dtype": dtype, "device": device, "context_length": context, "file": file}

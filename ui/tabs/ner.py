@@ -15,16 +15,16 @@ from ui.guard import guarded
 from ui.section import Example, Section
 from ui.words import w
 
-EXAMPLES: dict[str, list[Example]] = {
+EXAMPLES: dict[str, list[Example]] = {  # a test holds that the starter reads them right
     "en": [
-        {"fields": ["Maria Lopez joined the World Health Organization in Geneva on 3 May 2021."]},
-        {"fields": ["On Friday James Carter flew from Boston to Seoul to meet the team at Samsung Electronics."]},
         {"fields": ["Kim Min-jun has worked for the Bank of Korea in Busan since March 2019."]},
+        {"fields": ["Emma Wilson has lived in Paris since 12 April 2015."]},
+        {"fields": ["David Brown visited Chicago on Monday."]},
     ],
     "ko": [
         {"fields": ["김민준 교수는 2021년 5월 3일 서울대학교에서 강연했다."]},
         {"fields": ["이서연 씨는 지난 금요일 부산에서 삼성전자 관계자를 만났다."]},
-        {"fields": ["한국은행은 2019년 3월 박지훈 총재를 대전 지점으로 보냈다고 밝혔다."]},
+        {"fields": ["최지우 씨는 작년 여름 제주도에서 휴가를 보냈다."]},
     ],
 }
 
