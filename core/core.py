@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from core.errors import DeadlineExceeded, ModelNotFound, NoSupportedTask, TaskNotSupported
+from core.errors import BerthError, DeadlineExceeded, ModelNotFound, NoSupportedTask, TaskNotSupported
 from core.fleet.job import LoadJob
 from core.fleet.launcher import Launcher
 from core.fleet.loading import Loader
@@ -142,7 +143,7 @@ class Core:
 
         `fields` are those of `core/params.py`. Raises typed errors only.
         """
-        params = parse_params(task, fields)
+        params, items = parse_params(task, fields), parse_items(task, items)
         async with self.registry.lease(self.resolve(model, task), task) as record:
             return await self._ask(record, task, items, params)
 
@@ -163,20 +164,20 @@ class Core:
             chosen = task or _meant(record.info.tasks, fields)
             if chosen not in record.info.tasks:
                 raise TaskNotSupported(f"{name} cannot do {chosen}; it can do: {', '.join(record.info.tasks)}.")
-            return await self._ask(record, chosen, items, parse_params(chosen, fields))
+            return await self._ask(record, chosen, parse_items(chosen, items), parse_params(chosen, fields))
 
     async def _ask(self, record: Record, task: Task, items: list[Any], params: dict[str, Any]) -> Reply:
         assert record.worker is not None
         assert record.info is not None
         assert record.inspection is not None
-        items = parse_items(task, items)
         worker, info, started = record.worker, record.info, time.monotonic()
         try:
             raw = await worker.call(
                 "run", deadline_s=self.settings.request_timeout_s, task=task, items=items, params=params
             )
         except DeadlineExceeded:
-            self.registry.in_background(worker.is_alive())  # slow, or hung? A hung one is killed
+            # slow, or hung? A hung one is killed, and the next request starts another
+            self.registry.in_background(worker.is_alive(self.settings.request_timeout_s))
             raise
         return Reply(
             model=record.name,
@@ -204,9 +205,10 @@ class Core:
         for record in self.registry.records():
             if record.state is State.FAILED:
                 await self.registry.unload(record.name)
-            elif record.state is State.READY and record.leases == 0 and record.worker is not None:
+            elif record.state is State.READY and record.leases == 0 and (worker := record.worker) is not None:
                 before = await self.registry.measure(record)
-                await record.worker.call("trim", deadline_s=self.settings.request_timeout_s)
+                with contextlib.suppress(BerthError):  # unloaded, or dead, meanwhile: it holds nothing any more
+                    await worker.call("trim", deadline_s=self.settings.request_timeout_s)
                 after = await self.registry.measure(record)
                 for device in before:
                     freed[device] = freed.get(device, 0) + max(0, before[device] - after.get(device, 0))
@@ -227,10 +229,9 @@ def _meant(tasks: tuple[Task, ...], fields: dict[str, Any]) -> Task:
 
 
 def _unwritable(directory: Path) -> str | None:
-    probe = directory / ".write-check"
     try:
-        probe.write_bytes(b"ok")
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(b"ok")
     except OSError as error:
         return f"The data directory cannot be written: {error.strerror}. Free space or set BERTH_DATA_DIR."
     return None

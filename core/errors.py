@@ -54,6 +54,15 @@ class BerthError(Exception):
         self.message = message
         self.retry_after = retry_after  # seconds
 
+    def copy(self) -> BerthError:
+        """The same error as another object: each of several waiters must raise one of its own."""
+        return type(self)(self.message, retry_after=self.retry_after)
+
+    @property
+    def shown(self) -> str:
+        """What a user is told."""
+        return self.message
+
 
 class CallerError(BerthError):
     type = "invalid_request"
@@ -189,6 +198,11 @@ class RuntimeUnavailable(HostError):
 
 class InternalError(HostError):
     type = "internal"
+
+    @property
+    def shown(self) -> str:
+        """What went wrong in our own code may name paths and inputs; it is for the log."""
+        return "Something went wrong in the server; its log says what."
 
 
 def all_errors(root: type[BerthError] = BerthError) -> list[type[BerthError]]:

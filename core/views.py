@@ -79,6 +79,6 @@ def view(record: Record) -> ModelView:
         loaded_at=record.loaded_at if info else None,
         waiting=record.leases,
         served=record.served,
-        last_error={"type": error.type, "message": error.message} if error else None,
+        last_error={"type": error.type, "message": error.shown} if error else None,
         progress=record.job.current if record.job and record.state.is_loading else None,
     )

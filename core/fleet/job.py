@@ -20,7 +20,7 @@ class LoadJob:
         self.inspected: asyncio.Future[Inspection] = loop.create_future()
         self.done: asyncio.Future[ModelInfo] = loop.create_future()
         self.current = LoadEvent("queued", model)
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[Any] | None = None
         self._listeners: set[asyncio.Queue[LoadEvent]] = set()
         for future in (self.inspected, self.done):  # a failure nobody waits for is not an unhandled one
             future.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
@@ -41,9 +41,9 @@ class LoadJob:
         """Ends the job; everybody who waits for it gets `error`."""
         for future in (self.inspected, self.done):
             if not future.done():
-                future.set_exception(type(error)(error.message, retry_after=error.retry_after))
+                future.set_exception(error.copy())
         stage = "cancelled" if isinstance(error, LoadCancelled) else "failed"
-        self.say(stage, error={"type": error.type, "message": error.message})
+        self.say(stage, error={"type": error.type, "message": error.shown})
 
     async def events(self) -> AsyncIterator[LoadEvent]:
         """The current event, then each that follows, up to the last."""

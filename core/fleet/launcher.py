@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,8 @@ _FORK_SERVER = "core.worker.forkserver"
 _WORKER = "core.worker.main"
 _LOG_TAIL = 16 * 1024  # bytes of a worker's output that are kept, to say why it died
 _PACKET = 65536
+_LINE = 1000  # bytes of a line that are passed on
+_LINES_A_SECOND = 50
 
 # what the heavy libraries must know before they are imported
 _ENVIRONMENT = {
@@ -59,6 +62,26 @@ class Process:
         """The last line that it printed, for an error message; empty if none."""
         lines = b"".join(self.output).decode(errors="replace").strip().splitlines()
         return lines[-1][:300] if lines else ""
+
+
+class Lines:
+    """Passes what a worker prints on to the log: whole lines, cut, and only so many a second."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._rest = b""
+        self._second = 0
+        self._left = _LINES_A_SECOND
+
+    def feed(self, chunk: bytes) -> None:
+        *lines, rest = (self._rest + chunk).split(b"\n")
+        self._rest = rest[:_LINE]
+        if self._second != (now := int(time.monotonic())):
+            self._second, self._left = now, _LINES_A_SECOND
+        for line in lines[: self._left]:
+            text = line[:_LINE].decode(errors="replace").encode("unicode_escape").decode("ascii")
+            log.info("worker %d: %s", self._pid, text)
+        self._left = max(0, self._left - len(lines))
 
 
 class Launcher:
@@ -98,6 +121,9 @@ class Launcher:
         """Ends the fork server, and with it every worker that is left."""
         self._lose_server()
         if self._server is not None:
+            # it may be in the middle of an import; workers that are left get SIGKILL from the kernel when it goes
+            with contextlib.suppress(ProcessLookupError):
+                self._server.kill()
             await self._server.wait()
         for task in list(self._tasks):
             task.cancel()
@@ -137,6 +163,8 @@ class Launcher:
             raise WorkerCrashed(f"No process for the model could be started: {error}. Try again.") from error
         finally:
             self._calls.pop(number, None)
+        if reply["op"] == "failed":
+            raise WorkerCrashed(f"No process for the model could be started: {reply['reason']}. Try again.")
         if reply["op"] == "refused":
             log.warning("models are started as fresh processes, which takes seconds: %s", reply["reason"])
             self._must_spawn = True
@@ -169,7 +197,7 @@ class Launcher:
             case "forked":
                 self._exits[message["pid"]] = asyncio.get_running_loop().create_future()
                 self._answer(message)
-            case "refused":
+            case "refused" | "failed":
                 self._answer(message)
             case "exited":
                 exited = self._exits.pop(message["pid"])
@@ -209,8 +237,10 @@ class Launcher:
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(log_fd, "rb", 0)
         )
         kept = 0
+        lines = Lines(process.pid)
         try:
             while chunk := await reader.read(_LOG_TAIL):
+                lines.feed(chunk)
                 process.output.append(chunk)
                 kept += len(chunk)
                 while kept - len(process.output[0]) > _LOG_TAIL:

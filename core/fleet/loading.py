@@ -9,13 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from core.errors import DeadlineExceeded, LoadCancelled, LoadFailed, WorkerCrashed
+from core.errors import DeadlineExceeded, HubBusy, LoadFailed, WorkerCrashed
 from core.fleet.job import LoadJob
 from core.fleet.launcher import Launcher
 from core.fleet.record import Record
 from core.fleet.worker import Worker
 from core.settings import Settings
 from core.types import FileProgress, Inspection, ModelInfo, ModelSpec, Runtime, State, Task
+
+_INSPECT_S = 120  # seconds that telling what a repository is may take, waits that the Hub asks for included
 
 
 class Source(Protocol):
@@ -31,30 +33,48 @@ class Loader:
         self._settings = settings
         self._source = source
         self._launcher = launcher
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def load(self, record: Record, job: LoadJob, *, admin: bool) -> Worker:
-        """Takes `record` from queued to ready. Raises typed errors; when cancelled, tells the job so."""
+        """Takes `record` from queued to ready. Raises typed errors; the registry settles the rest."""
         worker: Worker | None = None
         try:
-            record.inspection = inspection = await self._source.inspect(record.spec, admin=admin)
+            record.inspection = inspection = await self._inspect(record, admin=admin)
             job.inspected.set_result(inspection)
             path = await self._fetch(record, job, inspection)
             record.move(State.LOADING)
             job.say("loading")
-            worker = Worker(record.name, await self._launcher.launch(inspection.runtime))
-            await worker.open()
-            record.info = await self._start(worker, job, inspection, path)
+            async with asyncio.timeout(self._settings.load_timeout_s):
+                worker = Worker(record.name, await self._launcher.launch(inspection.runtime))
+                await worker.open()
+                info = await self._start(worker, job, inspection, path)
         except BaseException as error:
             if worker is not None:
-                await asyncio.shield(worker.close())
-            if isinstance(error, asyncio.CancelledError):
-                job.fail(LoadCancelled(f"The load of {record.name} was cancelled. Load it again when you want it."))
+                await self._close(worker)
+            if isinstance(error, TimeoutError | DeadlineExceeded):
+                raise LoadFailed(
+                    f"{record.name} was not ready within {self._settings.load_timeout_s:g} s. Raise BERTH_LOAD_TIMEOUT."
+                ) from error
             raise
         record.move(State.READY)
+        record.info, record.worker = info, worker
         record.loaded_at, record.last_error = datetime.now(UTC), None
-        record.worker = worker
-        job.succeed(record.info, tasks=list(record.info.tasks), device=record.info.device)
+        job.succeed(info, tasks=list(info.tasks), device=info.device)
         return worker
+
+    async def _inspect(self, record: Record, *, admin: bool) -> Inspection:
+        try:
+            async with asyncio.timeout(_INSPECT_S):
+                return await self._source.inspect(record.spec, admin=admin)
+        except TimeoutError:
+            raise HubBusy(f"The Hub did not say within {_INSPECT_S} s what {record.name} is. Try again.") from None
+
+    async def _close(self, worker: Worker) -> None:
+        """Ends `worker`, also when this load is cancelled a second time meanwhile."""
+        closing = asyncio.create_task(worker.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        await asyncio.shield(closing)
 
     async def _fetch(self, record: Record, job: LoadJob, inspection: Inspection) -> Path:
         if inspection.local is None:
@@ -91,10 +111,6 @@ class Loader:
             message = error.message.removesuffix(" Send the request again.")
             raise LoadFailed(
                 f"{message} It died while loading; look at its files, and at this machine's memory."
-            ) from error
-        except DeadlineExceeded as error:
-            raise LoadFailed(
-                f"{worker.name} was not ready within {self._settings.load_timeout_s:g} s. Raise BERTH_LOAD_TIMEOUT."
             ) from error
         return _model_info(raw)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from core.errors import BerthError
@@ -29,6 +29,7 @@ class Record:
     worker: Worker | None = None
     job: LoadJob | None = None
     unloading: asyncio.Task[dict[str, int]] | None = None
+    admin: bool = False  # whether an admin asked for it; a restart may do what that load was allowed to
     leases: int = 0  # requests that have, or wait for, the worker
     served: int = 0
     loaded_at: datetime | None = None
@@ -61,6 +62,13 @@ class Record:
         """Counts a death; whether that is one too many."""
         self.deaths.append(time.monotonic())
         return len(self.deaths) == DEATHS and self.deaths[-1] - self.deaths[0] <= DEATHS_WITHIN_S
+
+    @property
+    def spec_again(self) -> ModelSpec:
+        """What brings it back as it was: at the commit that was loaded, whatever the branch holds by now."""
+        if self.inspection is None or self.inspection.revision == "local" or "@" in self.spec.source:
+            return self.spec
+        return replace(self.spec, revision=self.inspection.revision)
 
     def differs_from(self, spec: ModelSpec) -> str | None:
         """The first field in which `spec` asks for something else than is here; what it leaves open agrees."""

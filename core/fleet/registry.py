@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 from core.errors import (
     BerthError,
+    InternalError,
+    LoadCancelled,
     ModelDraining,
     ModelFailed,
     ModelLoading,
@@ -20,7 +22,6 @@ from core.errors import (
     QueueFull,
     ShuttingDown,
     TaskNotSupported,
-    WorkerCrashed,
     WrongState,
 )
 from core.fleet.job import LoadJob
@@ -72,58 +73,65 @@ class Registry:
 
     def start_load(self, spec: ModelSpec, *, admin: bool = False) -> LoadJob:
         """As `load`, without waiting for anything."""
-        if self.is_stopping:
-            raise ShuttingDown("The server is stopping. Try again when it is back.", retry_after=10)
+        self._refuse_when_stopping()
         record = self._records.get(spec.name)
-        if record is not None:
-            if record.state in (State.DRAINING, State.UNLOADING):
-                raise ModelDraining(f"{spec.name} is being unloaded. Load it again in a moment.")
-            if record.state not in (State.ABSENT, State.FAILED):
-                field = record.differs_from(spec)
-                if field:
-                    raise WrongState(
-                        f"{spec.name} is already {record.state.shown} with another `{field}`. "
-                        "Unload it first, or load this one under another name."
-                    )
-                assert record.job is not None
-                return record.job
-        return self._begin(spec, record, admin)
+        if record is None:
+            return self._begin(Record(spec), spec, admin)
+        _refuse_when_going(record)
+        if record.state in (State.ABSENT, State.FAILED):
+            return self._begin(record, spec, admin)
+        if field := record.differs_from(spec):
+            raise WrongState(
+                f"{spec.name} is already {record.state.shown} with another `{field}`. "
+                "Unload it first, or load this one under another name."
+            )
+        assert record.job is not None
+        return record.job
 
-    def _begin(self, spec: ModelSpec, before: Record | None, admin: bool) -> LoadJob:
-        record = before or Record(spec)
+    def _begin(self, record: Record, spec: ModelSpec, admin: bool) -> LoadJob:
         if record.state is State.FAILED:
             record.deaths.clear()
-        record.spec = spec
+        record.spec, record.admin = spec, admin
         record.move(State.QUEUED)
         record.job = job = LoadJob(spec.name)
         self._records[spec.name] = record
-        job.task = asyncio.create_task(self._load(record, job, admin))
+        job.task = asyncio.create_task(self._loader.load(record, job, admin=admin))
+        # a callback, since a task that is cancelled before its first step never enters its own `try`
+        job.task.add_done_callback(lambda task: self._settle(record, job, task))
         return job
 
-    async def _load(self, record: Record, job: LoadJob, admin: bool) -> None:
-        try:
-            record.worker = await self._loader.load(record, job, admin=admin)
-        except asyncio.CancelledError:
-            self._forget(record)
-            raise
-        except BerthError as error:
-            record.last_error = error
-            if not job.inspected.done():
-                self._forget(record)  # nonsense leaves no trace
-            else:
-                record.move(State.FAILED)
-            job.fail(error)
+    def _settle(self, record: Record, job: LoadJob, task: asyncio.Task[Worker]) -> None:
+        """However a load ends: the record is in a state that says so, and everybody who waits is told."""
+        if task.cancelled():
+            error: BerthError = LoadCancelled(f"The load of {job.model} was cancelled. Load it again when you want it.")
+        elif (raised := task.exception()) is None:
+            worker = task.result()
+            worker.died.add_done_callback(lambda died: self._on_death(record, worker, died.result()))
+            self.in_background(self.measure(record))
             return
-        worker = record.worker
-        worker.died.add_done_callback(lambda died: self._on_death(record, worker, died.result()))
-        await self.measure(record)
+        elif isinstance(raised, BerthError):
+            error = raised
+        else:
+            log.error("the load of %s failed", job.model, exc_info=raised)
+            error = InternalError(f"The load of {job.model} failed: {type(raised).__name__}: {raised}")
+        if record.loaded_at is None and (task.cancelled() or not job.inspected.done()):
+            self._forget(record)  # nonsense leaves no trace
+        else:  # what may pass by itself is tried again by the next request
+            record.move(State.ABSENT if task.cancelled() or error.retryable else State.FAILED)
+            record.last_error = error
+        job.fail(error)
 
     def _forget(self, record: Record) -> None:
-        record.move(State.ABSENT)
+        if record.state is not State.ABSENT:
+            record.move(State.ABSENT)
         if self._records.get(record.name) is record:
             del self._records[record.name]
 
-    def _on_death(self, record: Record, worker: Worker, reason: WorkerCrashed) -> None:
+    def _refuse_when_stopping(self) -> None:
+        if self.is_stopping:
+            raise ShuttingDown("The server is stopping. Try again when it is back.", retry_after=10)
+
+    def _on_death(self, record: Record, worker: Worker, reason: BerthError) -> None:
         if record.worker is not worker:
             return  # it was told to end
         log.error("%s", reason.message)
@@ -146,12 +154,10 @@ class Registry:
         and the load's own error.
         """
         record = self.get(name)
-        if self.is_stopping:
-            raise ShuttingDown("The server is stopping. Try again when it is back.", retry_after=10)
+        self._refuse_when_stopping()
         if record.leases >= self._settings.max_queue:
             raise QueueFull(f"{name} has {record.leases} requests waiting, as many as it takes. Try again shortly.")
-        if record.state in (State.DRAINING, State.UNLOADING):
-            raise ModelDraining(f"{name} is being unloaded. Load it again to use it.")
+        _refuse_when_going(record)
         record.take()
         try:
             await self._until_ready(record)
@@ -167,9 +173,9 @@ class Registry:
     async def _until_ready(self, record: Record) -> None:
         if record.state is State.FAILED:
             assert record.last_error is not None
-            raise type(record.last_error)(record.last_error.message)
-        if record.state is State.ABSENT:  # it died; this request brings it back
-            self._begin(record.spec, record, admin=True)
+            raise record.last_error.copy()
+        if record.state is State.ABSENT:  # it died, or could not be loaded then; this request brings it back
+            self._begin(record, record.spec_again, record.admin)
         if record.state is State.READY:
             return
         assert record.job is not None
@@ -184,6 +190,8 @@ class Registry:
                 f"{record.name} is still {event.stage}{share}. Follow GET /models/{record.name}/events and try again.",
                 retry_after=5,
             ) from None
+        except BerthError as error:
+            raise error.copy() from error
         if record.worker is None:  # unloaded, or dead, in the moment between
             raise ModelDraining(f"{record.name} was unloaded while this request waited. Try again.")
 
@@ -205,31 +213,43 @@ class Registry:
         return await asyncio.shield(record.unloading)
 
     async def _unload(self, record: Record) -> dict[str, int]:
-        if record.state.is_loading:
-            assert record.job is not None
-            await record.job.cancel()
+        """`record.unloading` is set from before the first step to after the last: nothing begins meanwhile."""
+        try:
+            if record.state.is_loading and record.job is not None:
+                await record.job.cancel()
+            freed = await self._release(record) if record.worker is not None else {}
+            self._forget(record)
+            return freed
+        finally:
+            record.unloading = None
+
+    async def _release(self, record: Record) -> dict[str, int]:
+        """Drains the model and ends its process; bytes that it held."""
+        worker = record.worker
+        assert worker is not None
+        record.move(State.DRAINING)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_s):
+                await record.idle.wait()
+        freed = await self.measure(record)
+        if record.worker is not worker:  # it died while it was drained
             return {}
-        freed: dict[str, int] = {}
-        if record.state is State.READY:
-            record.move(State.DRAINING)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.drain_s):
-                    await record.idle.wait()
-        if record.state is State.DRAINING:
-            freed = await self.measure(record)
-            worker, record.worker = record.worker, None
-            record.move(State.UNLOADING)
-            if worker is not None:
-                await worker.close()
-        if record.state is not State.ABSENT:
-            record.move(State.ABSENT)
-        self._records.pop(record.name, None)
+        record.worker = None
+        record.move(State.UNLOADING)
+        if self.is_stopping:
+            reason: BerthError = ShuttingDown("The server stopped before this request was done.", retry_after=10)
+        else:
+            reason = ModelDraining(f"{record.name} was unloaded before this request was done. Load it again to use it.")
+        await worker.close(reason)
         return freed
 
     async def measure(self, record: Record) -> dict[str, int]:
         """Bytes that the model's process holds, by device, now."""
-        if record.worker is not None and not record.worker.died.done():
-            record.measured = await asyncio.to_thread(self._probe.process, record.worker.pid)
+        worker = record.worker
+        if worker is not None and not worker.died.done():
+            measured = await asyncio.to_thread(self._probe.process, worker.pid)
+            if record.worker is worker:
+                record.measured = measured
         return record.measured
 
     def in_background(self, work: Coroutine[Any, Any, object]) -> None:
@@ -242,3 +262,8 @@ class Registry:
         """No new work; what is in flight may finish within the drain time; then every process ends."""
         self.is_stopping = True
         await asyncio.gather(*(self.unload(record.name) for record in self.records()), return_exceptions=True)
+
+
+def _refuse_when_going(record: Record) -> None:
+    if record.unloading is not None:
+        raise ModelDraining(f"{record.name} is being unloaded. Load it again in a moment.")

@@ -1,4 +1,4 @@
-"""The state machine of a model, and the one place that moves a model along it."""
+"""The state machine of a model: the arrows along which `Record.move` moves it."""
 
 from __future__ import annotations
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import signal
 from collections.abc import Callable
 from typing import Any
 
 from core import wire
-from core.errors import BerthError, DeadlineExceeded, WorkerCrashed, revive
+from core.errors import BerthError, BusyError, DeadlineExceeded, WorkerCrashed, revive
 from core.fleet.launcher import Process
+
+log = logging.getLogger(__name__)
 
 _PING_S = 2.0  # a worker that does not answer a ping for this long is hung
 _EXIT_S = 5.0  # a worker that was told to end has this long
@@ -25,11 +28,12 @@ class Worker:
     def __init__(self, name: str, process: Process) -> None:
         self.name = name
         self.process = process
-        self.died: asyncio.Future[WorkerCrashed] = asyncio.get_running_loop().create_future()
+        self.died: asyncio.Future[BerthError] = asyncio.get_running_loop().create_future()
         self._numbers = itertools.count(1)
         self._calls: dict[int, tuple[asyncio.Future[Any], Event | None]] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
+        self._reason: BerthError | None = None  # why it was told to end
 
     @property
     def pid(self) -> int:
@@ -51,13 +55,13 @@ class Worker:
         long; cancelling this coroutine or running out of time withdraws the request from the worker.
         """
         if self.died.done():
-            raise _copy(self.died.result())
+            raise self.died.result().copy()
         number = next(self._numbers)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._calls[number] = (answer, on_event)
         try:
-            await self._send({"id": number, "op": op, **fields})
             async with asyncio.timeout(deadline_s):
+                await self._send({"id": number, "op": op, **fields})
                 return await answer
         except TimeoutError:
             self._withdraw(number)
@@ -70,28 +74,38 @@ class Worker:
         finally:
             self._calls.pop(number, None)
 
-    async def is_alive(self) -> bool:
-        """Whether the process still reads its socket; one that does not is killed."""
+    async def is_alive(self, busy_limit_s: float = float("inf")) -> bool:
+        """Whether the process reads its socket, and no thread of it has been at one piece of work for longer than
+        `busy_limit_s`; a process that is not alive is killed."""
         try:
-            await self.call("ping", deadline_s=_PING_S)
+            pong = await self.call("ping", deadline_s=_PING_S)
         except DeadlineExceeded:
             self.process.kill()
             return False
-        except WorkerCrashed:
+        except BusyError:
+            return False
+        if pong["busy_s"] > busy_limit_s:
+            self.process.kill()
             return False
         return True
 
-    async def close(self) -> None:
-        """Ends the process and waits until it is gone."""
+    async def close(self, reason: BerthError | None = None) -> None:
+        """Ends the process and waits until it is gone; calls still in flight get `reason`."""
+        self._reason = reason
         if self._writer is not None:
             self._writer.close()
+        await self._wait_for_exit()
+        self.process.kill()
+        if not await self._wait_for_exit():  # not even SIGKILL ends a process that the kernel holds
+            log.error("process %d of %s does not end", self.pid, self.name)
+        elif self._reading is not None:
+            await self._reading
+
+    async def _wait_for_exit(self) -> bool:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_EXIT_S):
                 await asyncio.shield(self.process.exited)
-        self.process.kill()
-        await asyncio.shield(self.process.exited)
-        if self._reading is not None:
-            await self._reading
+        return self.process.exited.done()
 
     async def _send(self, message: dict[str, Any]) -> None:
         assert self._writer is not None
@@ -130,11 +144,13 @@ class Worker:
             async with asyncio.timeout(0.5):  # its exit status, if it is about to come
                 await asyncio.shield(self.process.exited)
         self.process.kill()
-        reason = WorkerCrashed(f"The process of {self.name} has ended{_how(self.process)}. Send the request again.")
+        reason = self._reason or WorkerCrashed(
+            f"The process of {self.name} has ended{_how(self.process)}. Send the request again."
+        )
         self.died.set_result(reason)
         for answer, _ in self._calls.values():
             if not answer.done():
-                answer.set_exception(_copy(reason))
+                answer.set_exception(reason.copy())
         if self._writer is not None:
             self._writer.close()
 
@@ -144,15 +160,11 @@ def _how(process: Process) -> str:
         return ""
     status = process.exited.result()
     if status < 0:
-        how = f" by {signal.Signals(-status).name}"
+        known = [number.name for number in signal.Signals if number == -status]
+        how = f" by {known[0] if known else f'signal {-status}'}"
         if status == -signal.SIGKILL:
             how += " (the system kills so when memory runs out)"
     else:
         how = f" with status {status}"
     words = process.last_words
     return f"{how}; its last line was: {words}" if words and status != 0 else how
-
-
-def _copy(error: BerthError) -> BerthError:
-    """An exception that several waiters raise must be a different object for each."""
-    return type(error)(error.message, retry_after=error.retry_after)

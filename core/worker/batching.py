@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from threading import Condition
@@ -61,6 +61,7 @@ class Batcher:
         self._jobs: dict[int, Job] = {}
         self._turns: deque[int] = deque()
         self._numbers = 0
+        self.busy_since: float | None = None  # monotonic seconds at which the forward pass under way began
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -77,7 +78,8 @@ class Batcher:
             self._turns.append(number)
             for index, row in enumerate(job.prepared.rows):
                 row.owner = number
-                insort(self._keys, (row.want, row.length, number, index))
+                self._keys.append((row.want, row.length, number, index))
+            self._keys.sort()  # one pass over what is sorted already
             self._changed.notify()
 
     def cancel(self, job: Job) -> None:
@@ -144,7 +146,7 @@ class Batcher:
         batch = [(job, index) for job, index in batch if job.error is None and not job.is_cancelled]
         if not batch:
             return
-        started = time.monotonic()
+        started = self.busy_since = time.monotonic()
         error: BerthError | None = None
         arrays: list[np.ndarray] = []
         try:
@@ -157,6 +159,7 @@ class Batcher:
             log.exception("forward pass failed")
             error = InternalError(f"The model failed on this input: {type(caught).__name__}: {str(caught)[:300]}")
         taken = time.monotonic() - started
+        self.busy_since = None
         for job in {id(job): job for job, _ in batch}.values():
             job.model_s += taken
         if error is not None and len(batch) > 1:

@@ -87,6 +87,8 @@ class ForkServer:
                     self._pending.remove(module)
                     self._import(module)
             self._fork(message["id"], fds)
+        except OSError as error:  # no more processes or memory: this model does not start, the others go on
+            self._send({"op": "failed", "id": message["id"], "reason": str(error)})
         finally:
             for fd in fds:
                 os.close(fd)
@@ -102,6 +104,8 @@ class ForkServer:
         if _cuda_touched():
             self._send({"op": "refused", "id": call_id, "reason": "a library has touched CUDA in the fork server"})
             return
+        if len(fds) != 2:
+            raise OSError("its descriptors did not arrive; too many files are open")
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:

@@ -14,6 +14,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -48,6 +49,7 @@ class Server:
         self._text = ThreadPoolExecutor(1, "text")
         self._model: LoadedModel | None = None
         self._batcher: Batcher | None = None
+        self._text_since: float | None = None  # monotonic seconds at which the text thread took what it is at
         self._jobs: dict[int, Job] = {}  # in flight by request id; the text thread's alone
 
     def serve(self) -> None:
@@ -57,13 +59,30 @@ class Server:
                 case "load":
                     Thread(target=self._load, args=(message,), name="model", daemon=True).start()
                 case "run":
-                    self._text.submit(self._prepare, message)
+                    self._on_text_thread(message["id"], self._prepare, message)
                 case "cancel":
-                    self._text.submit(self._cancel, message["target"])
+                    self._on_text_thread(0, self._cancel, message["target"])
                 case "trim":
-                    self._text.submit(self._trim, message["id"])
+                    self._on_text_thread(message["id"], self._trim, message["id"])
                 case "ping":
-                    self._send({"id": message["id"], "result": "pong"})
+                    self._send({"id": message["id"], "result": {"busy_s": self._busy_s()}})
+
+    def _on_text_thread(self, call_id: int, work: Callable[..., None], *arguments: Any) -> None:
+        def guarded() -> None:
+            self._text_since = time.monotonic()
+            try:
+                work(*arguments)
+            except BaseException as error:  # tokenizers panic with a BaseException of their own
+                self._fail(call_id, error)
+            finally:
+                self._text_since = None
+
+        self._text.submit(guarded)
+
+    def _busy_s(self) -> float:
+        """Seconds that the slower of the two threads has been at its present piece of work."""
+        starts = (self._text_since, self._batcher.busy_since if self._batcher else None)
+        return max((time.monotonic() - start for start in starts if start is not None), default=0.0)
 
     def _send(self, message: dict[str, Any]) -> None:
         frame = wire.pack(message)
@@ -105,12 +124,8 @@ class Server:
         call_id = message["id"]
         assert self._model is not None
         assert self._batcher is not None
-        try:
-            prepared = self._prepare_items(Task(message["task"]), self._model, message["items"], message["params"])
-            job = Job(prepared, lambda done: self._finished(call_id, done))
-        except BaseException as error:
-            self._fail(call_id, error)
-            return
+        prepared = self._prepare_items(Task(message["task"]), self._model, message["items"], message["params"])
+        job = Job(prepared, lambda done: self._finished(call_id, done))
         self._jobs[call_id] = job
         self._batcher.add(job)
 
@@ -130,31 +145,28 @@ class Server:
 
     def _finished(self, call_id: int, job: Job) -> None:
         """On the model thread: leave the rest to the text thread."""
-        self._text.submit(self._answer, call_id, job)
+        self._on_text_thread(call_id, self._answer, call_id, job)
 
     def _answer(self, call_id: int, job: Job) -> None:
         if self._jobs.pop(call_id, None) is None:
             return  # cancelled
-        try:
-            if job.error is not None:
-                raise job.error
-            prepared = job.prepared
-            self._send(
-                {
-                    "id": call_id,
-                    "result": {
-                        "outputs": prepared.finish([array for array in job.arrays if array is not None]),
-                        "tokens": sum(row.length for row in prepared.rows),
-                        "input_tokens": prepared.input_tokens,
-                        "windows": prepared.windows,
-                        "truncated": prepared.truncated,
-                        "queue_ms": job.queue_s * 1000,
-                        "model_ms": job.model_s * 1000,
-                    },
-                }
-            )
-        except BaseException as error:
-            self._fail(call_id, error)
+        if job.error is not None:
+            raise job.error
+        prepared = job.prepared
+        self._send(
+            {
+                "id": call_id,
+                "result": {
+                    "outputs": prepared.finish([array for array in job.arrays if array is not None]),
+                    "tokens": sum(row.length for row in prepared.rows),
+                    "input_tokens": prepared.input_tokens,
+                    "windows": prepared.windows,
+                    "truncated": prepared.truncated,
+                    "queue_ms": job.queue_s * 1000,
+                    "model_ms": job.model_s * 1000,
+                },
+            }
+        )
 
 
 def _load_request(raw: dict[str, Any]) -> LoadRequest:

@@ -76,8 +76,11 @@ def load(request, on_progress):
 
 
 def prepare(task, runtime, items, params):
-    if "panic" in items:
-        obey("panic")
+    for item in items:
+        if item == "panic":
+            obey(item)
+        if item.startswith("text:"):  # blocks the thread that tokenises
+            obey(f"wait:{item[5:]}")
     rows = [Row({"input_ids": list(item.encode())}, "logits") for item in items]
     count = len(items)
     return Prepared(

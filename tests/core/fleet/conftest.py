@@ -4,12 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
-from core.memory.probe import Probe
 
 from core.errors import CorruptModel, RepositoryNotFound
 from core.fleet.launcher import Launcher
 from core.fleet.loading import Loader
 from core.fleet.registry import Registry
+from core.memory.probe import Probe
 from core.settings import Settings
 from core.types import FileProgress, Inspection, ModelSpec, RepoFile, Runtime, Task
 
@@ -21,6 +21,9 @@ class Shelf:
         self.root = root
         self.inspected: list[str] = []
         self.fetched: list[str] = []
+        self.revisions: list[str | None] = []  # asked for
+        self.raises: list[Exception] = []  # by the next inspections
+        self.fetch_raises: list[Exception] = []
 
     def add(self, name: str, load: str = "") -> ModelSpec:
         """A model that does `load` when it is loaded."""
@@ -35,11 +38,14 @@ class Shelf:
 
     async def inspect(self, spec: ModelSpec, *, admin: bool = False) -> Inspection:
         self.inspected.append(spec.name)
+        self.revisions.append(spec.revision)
+        if self.raises:
+            raise self.raises.pop(0)
         if not (self.root / spec.source).is_dir():
             raise RepositoryNotFound(f"There is no {spec.source}.")
         remote = "remote" in spec.source
         return Inspection(
-            spec=spec, revision="local", local=None if remote else str(self.root / spec.source),
+            spec=spec, revision="c0ffee" if remote else "local", local=None if remote else str(self.root / spec.source),
             files=(RepoFile("w", 100),), runtime=Runtime.TRANSFORMERS, tasks=(Task.TEXT_CLASSIFICATION,),
             model_type="fake", architecture="Fake", labels=(), context_length=None, parameters=None, weight_bytes=0,
             dtype=None, license=None, warnings=(),
@@ -50,6 +56,8 @@ class Shelf:
         if inspection.local is None:
             on_progress(FileProgress("w", 50, 100))
             self.fetched.append(inspection.spec.name)
+            if self.fetch_raises:
+                raise self.fetch_raises.pop(0)
         if (path / "corrupt").exists():
             raise CorruptModel(f"{inspection.spec.name} is cut.")
         return path

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from core.errors import WorkerCrashed
-from core.fleet.launcher import Launcher
+from core.fleet.launcher import Launcher, Lines
 from core.fleet.worker import Worker
 from core.types import Runtime
 
@@ -107,3 +107,29 @@ async def test_workers_end_when_the_front_process_is_killed():
     await front.wait()
     _, alive = await asyncio.to_thread(psutil.wait_procs, processes, timeout=10)
     assert alive == []
+
+
+async def test_a_fork_that_fails_is_typed_and_harms_nobody(own_launcher):
+    worker = await worker_of(own_launcher)
+    server = psutil.Process(psutil.Process(worker.pid).ppid())
+    limits = server.rlimit(psutil.RLIMIT_NOFILE)
+    server.rlimit(psutil.RLIMIT_NOFILE, (server.num_fds(), limits[1]))  # no room for another descriptor
+    with pytest.raises(WorkerCrashed, match="could be started"):
+        await own_launcher.launch(Runtime.TRANSFORMERS)
+    assert await worker.is_alive()
+    server.rlimit(psutil.RLIMIT_NOFILE, limits)
+    another = await worker_of(own_launcher)
+    assert await another.is_alive()
+    await worker.close()
+    await another.close()
+
+
+async def test_what_a_worker_prints_reaches_the_log_cut_and_counted(own_launcher, caplog):
+    caplog.set_level("INFO", "core.fleet.launcher")
+    lines = Lines(7)
+    lines.feed(b"first\nsec")
+    lines.feed(b"ond\x1b[31m\n" + b"x" * 5000 + b"\n" + b"line\n" * 1000)
+    shown = [record.getMessage() for record in caplog.records]
+    assert shown[:2] == ["worker 7: first", "worker 7: second\\x1b[31m"]
+    assert max(map(len, shown)) < 1100
+    assert len(shown) <= 100  # fifty a second, and the test may cross the border of one
