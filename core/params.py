@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from core.errors import InvalidRequest
+from core.errors import InvalidRequest, RequestTooLarge
 from core.types import Task
 
 Check = Callable[[str, Any], Any]
@@ -55,11 +55,14 @@ def _one_of(*choices: str) -> Check:
 
 
 def valid_text(name: str, value: Any) -> str:
-    """`value` as a text that can be encoded. Raises InvalidRequest for other types and lone surrogates."""
+    """`value` as a text that can be encoded.
+
+    Raises InvalidRequest for other types and lone surrogates, RequestTooLarge.
+    """
     if not isinstance(value, str):
         raise InvalidRequest(f"`{name}` must be a string.")
     if len(value) > MAX_CHARACTERS:
-        raise InvalidRequest(f"`{name}` has {len(value):,} characters; a request may hold {MAX_CHARACTERS:,}.")
+        raise RequestTooLarge(f"`{name}` has {len(value):,} characters; a request may hold {MAX_CHARACTERS:,}.")
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -73,7 +76,7 @@ def _texts(low: int, high: int) -> Check:
             raise InvalidRequest(f"`{name}` must be a list of {low} to {high:,} strings.")
         texts = [valid_text(f"{name}[{index}]", item) for index, item in enumerate(value)]
         if (total := sum(map(len, texts))) > MAX_CHARACTERS:
-            raise InvalidRequest(f"`{name}` holds {total:,} characters; a request may hold {MAX_CHARACTERS:,}.")
+            raise RequestTooLarge(f"`{name}` holds {total:,} characters; a request may hold {MAX_CHARACTERS:,}.")
         return texts
 
     return check
@@ -95,7 +98,7 @@ _FIELDS: dict[str, Check] = {
     "max_new_tokens": _TOKENS,
     "temperature": _number(0.0, 10.0),
     "top_p": _number(0.0, 1.0),
-    "top_k": _integer(1, 100_000),
+    "top_k": _integer(1, 1000),
     "do_sample": _flag,
     "repetition_penalty": _number(0.01, 10.0),
     "seed": _SEED,

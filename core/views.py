@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from core.fleet.record import Record
-from core.memory.ledger import promised_bytes
+from core.memory.estimate import promised_bytes
 from core.types import LoadEvent, Quantization, Runtime, State, Task
 
 

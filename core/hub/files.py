@@ -74,7 +74,9 @@ def read_document(files: Files, path: str) -> Any:
     if size > MAX_DOCUMENT:
         raise CorruptModel(f"{path} of {files.name} has {size:,} bytes; at most {MAX_DOCUMENT:,} are read.")
     try:
-        return json.loads(files.read(path, 0, MAX_DOCUMENT).decode("utf-8-sig"))
+        document = json.loads(files.read(path, 0, MAX_DOCUMENT).decode("utf-8-sig"))
+        json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair could never be shown to anybody
+        return document
     except (ValueError, RecursionError) as error:
         raise CorruptModel(f"{path} of {files.name} is not JSON ({type(error).__name__}). Fetch it again.") from None
 

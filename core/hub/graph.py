@@ -77,6 +77,8 @@ class _Cursor:
         while self.position < end:
             tag = self.varint()
             kind = tag & 7
+            if tag >> 3 == 0:  # no such field in any protobuf; what follows would be read as something else
+                raise self.fail()
             if kind == 0:
                 self.varint()
             elif kind in (1, 5):

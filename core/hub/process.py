@@ -33,6 +33,8 @@ async def ask(request: dict[str, Any], on_progress: Callable[[FileProgress], Non
         assert process.stdout is not None
         process.stdin.write(json.dumps(request).encode() + b"\n")
         async for line in process.stdout:
+            if not line.endswith(b"\n"):
+                break  # it was killed in the middle of a line
             message = json.loads(line)
             if "progress" in message:
                 if on_progress is not None:

@@ -150,7 +150,10 @@ def _open_nvml() -> ModuleType | None:
 
 
 def _handles(nvml: Any) -> Iterator[tuple[int, object]]:
-    for index in range(nvml.nvmlDeviceGetCount()):
+    count = 0
+    with contextlib.suppress(nvml.NVMLError):  # the driver may have been taken away
+        count = nvml.nvmlDeviceGetCount()
+    for index in range(count):
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
         except nvml.NVMLError:

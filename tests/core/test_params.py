@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from core.errors import InvalidRequest
+from core.errors import InvalidRequest, RequestTooLarge
 from core.params import DEFAULTS, FIELD_NAMES, MAX_TEXTS, parse_params, parse_texts
 from core.types import Task
 
@@ -81,10 +81,10 @@ def test_texts_are_kept_as_they_are():
 
 @pytest.mark.parametrize("texts", [None, "one", [], [1], ["\ud83d"], ["a"] * (MAX_TEXTS + 1), ["x" * 2_000_001]])
 def test_what_is_no_list_of_texts_is_refused(texts):
-    with pytest.raises(InvalidRequest, match="texts"):
+    with pytest.raises((InvalidRequest, RequestTooLarge), match="texts"):
         parse_texts(texts)
 
 
 def test_texts_that_are_too_long_together_are_refused():
-    with pytest.raises(InvalidRequest, match="2,000,002"):
+    with pytest.raises(RequestTooLarge, match="2,000,002"):
         parse_texts(["x" * 1_000_001] * 2)

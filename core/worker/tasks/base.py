@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from core.errors import InvalidRequest
+from core.errors import InvalidRequest, RequestTooLarge
 from core.worker.runtimes.base import Row, Runtime
+
+MAX_ROWS = 8192  # of one request: what they take has to fit in memory together
 
 
 @dataclass(slots=True)
@@ -47,6 +49,15 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return 0.5 * (1.0 + np.tanh(0.5 * logits))
 
 
+def check_rows(count: int) -> None:
+    """Raises RequestTooLarge when a request needs more rows than one may have at once."""
+    if count > MAX_ROWS:
+        raise RequestTooLarge(
+            f"This request would be read in {count:,} pieces; one may have {MAX_ROWS:,}. Send less text, fewer labels, "
+            "or a smaller `stride`."
+        )
+
+
 def windows(count: int, size: int, overlap: int) -> list[tuple[int, int]]:
     """Windows (start, end) of at most `size` over `count` tokens, each sharing at least `overlap` with the next.
 
@@ -54,6 +65,7 @@ def windows(count: int, size: int, overlap: int) -> list[tuple[int, int]]:
     """
     if count <= size:
         return [(0, count)]
+    check_rows((count - size) // (size - overlap))
     starts = [*range(0, count - size, size - overlap), count - size]
     return [(start, start + size) for start in starts]
 

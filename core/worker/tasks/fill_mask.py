@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from core.errors import InvalidRequest, TaskNotSupported
+from core.errors import InvalidRequest, RequestTooLarge, TaskNotSupported
 from core.types import MaskFill
 from core.worker.runtimes.base import Row, Runtime
 from core.worker.tasks.base import Prepared, room, softmax
 
 MAX_MASKS = 64  # in one text; each is a row of logits as long as the vocabulary
+MAX_MASKS_OF_A_REQUEST = 256
 
 
 def prepare(runtime: Runtime, texts: list[str], params: dict[str, Any]) -> Prepared:
@@ -23,12 +24,15 @@ def prepare(runtime: Runtime, texts: list[str], params: dict[str, Any]) -> Prepa
     size = room(runtime, tokenizer.single_overhead)
     sequences = tokenizer.ids(texts)
     targets = _target_ids(runtime, params["targets"])
-    rows = []
+    rows, found = [], 0
     for index, sequence in enumerate(sequences):
         inputs = tokenizer.inputs(sequence[:size])
         masks = [at for at, token_id in enumerate(inputs["input_ids"]) if token_id == mask_id]
         _check_masks(f"texts[{index}]", mask, len(masks), mask_id in sequence)
         rows.append(Row(inputs, "logits", positions=masks))
+        found += len(masks)
+        if found > MAX_MASKS_OF_A_REQUEST:
+            raise RequestTooLarge(f"This request has over {MAX_MASKS_OF_A_REQUEST} masks. Send it in parts.")
 
     def finish(arrays: list[np.ndarray]) -> list[Any]:
         return [

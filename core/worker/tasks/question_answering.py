@@ -10,7 +10,7 @@ import numpy as np
 from core.errors import InvalidRequest
 from core.types import Answer
 from core.worker.runtimes.base import Row, Runtime
-from core.worker.tasks.base import Prepared, overlap_of, room, softmax, windows
+from core.worker.tasks.base import Prepared, check_rows, overlap_of, room, softmax, windows
 from core.worker.tokenizers import Aligned
 
 MAX_ANSWER_TOKENS = 15  # as transformers' pipeline had it
@@ -37,6 +37,7 @@ def prepare(runtime: Runtime, items: list[dict[str, str]], params: dict[str, Any
         reading, its_rows = _read(runtime, item, params["stride"])
         readings.append(reading)
         rows += its_rows
+        check_rows(len(rows))
 
     def finish(arrays: list[np.ndarray]) -> list[Answer | list[Answer]]:
         outputs: list[Answer | list[Answer]] = []

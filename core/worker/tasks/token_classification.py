@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from core.errors import RequestTooLarge
 from core.types import Entity
 from core.worker.runtimes.base import Row, Runtime
-from core.worker.tasks.base import Prepared, overlap_of, room, softmax, windows
+from core.worker.tasks.base import Prepared, check_rows, overlap_of, room, softmax, windows
 from core.worker.tasks.labels import Tag, tags_of
 from core.worker.tokenizers import Aligned, Span
+
+MAX_TOKENS = 262_144  # of one request: the answer may have a line for each
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,12 @@ def prepare(runtime: Runtime, texts: list[str], params: dict[str, Any]) -> Prepa
     size = room(runtime, tokenizer.single_overhead)
     overlap = overlap_of(params["stride"], size)
     tokens = [tokenizer.aligned(text) for text in texts]
-    spans = [windows(len(each.ids), size, overlap) if each.ids else [] for each in tokens]
+    if (count := sum(len(each.ids) for each in tokens)) > MAX_TOKENS:
+        raise RequestTooLarge(f"This request has {count:,} tokens; one may have {MAX_TOKENS:,}. Send it in parts.")
+    spans: list[list[tuple[int, int]]] = []
+    for each in tokens:
+        spans.append(windows(len(each.ids), size, overlap) if each.ids else [])
+        check_rows(sum(map(len, spans)))
     rows = [
         Row(tokenizer.inputs(each.ids[start:end]), "logits")
         for each, its_windows in zip(tokens, spans, strict=True)

@@ -10,7 +10,7 @@ from core.errors import InvalidRequest
 from core.types import Label
 from core.worker.runtimes.base import Row, Runtime
 from core.worker.runtimes.configuration import entailment_of
-from core.worker.tasks.base import Prepared, room, softmax
+from core.worker.tasks.base import Prepared, check_rows, room, softmax
 from core.worker.tasks.text_classification import best
 
 
@@ -18,6 +18,7 @@ def prepare(runtime: Runtime, texts: list[str], params: dict[str, Any]) -> Prepa
     """One row for each pair of text and label; a text that is too long is cut, a label never."""
     tokenizer = runtime.tokenizer
     labels = tuple(params["candidate_labels"])
+    check_rows(len(texts) * len(labels))
     hypotheses = tokenizer.ids([params["hypothesis_template"].replace("{}", label) for label in labels])
     longest = max(map(len, hypotheses))
     if runtime.info.context_length is not None and runtime.info.context_length <= longest + tokenizer.pair_overhead:
