@@ -49,6 +49,9 @@ async def test_the_pair_under_the_cursor_is_told(page: Page) -> None:
     await shown.locator("[data-pair='1-3'] rect").hover()
     await expect(shown.locator(".told")).to_contain_text(f"1. {LINES[0]}")
     await expect(shown.locator(".told")).to_contain_text(f"3. {LINES[2]}")
+    await shown.locator("svg").press("ArrowDown")  # from 1-3 to 2-3
+    await expect(shown.locator(".told")).to_contain_text(f"2. {LINES[1]}")
+    await expect(shown.locator("[data-pair='2-3']")).to_have_class("cell at")
 
 
 async def test_normalised_vectors_have_length_one(page: Page) -> None:

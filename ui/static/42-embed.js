@@ -15,9 +15,21 @@ berth.panels.embed = (panel) => {
     const scale = el("div", { class: "scale" }, berth.fixed(low, 2), el("i", {}), berth.fixed(1, 2));
     const told = el("div", { class: "told" }, el("span", {}, t("pair_hint")));
     const about = el("div", { class: "pair" }, told, scale);
-    const tell = (row, column) => told.replaceChildren(
-      el("strong", { class: "number" }, berth.fixed(similarities[row][column], 3)),
-      el("span", {}, `${row + 1}. ${lines[row]}`), el("span", {}, `${column + 1}. ${lines[column]}`));
+    let at = [0, 0]; // row and column of the pair that is told
+    const tell = (row, column) => {
+      at = [row, column];
+      told.replaceChildren(
+        el("strong", { class: "number" }, berth.fixed(similarities[row][column], 3)),
+        el("span", {}, `${row + 1}. ${lines[row]}`), el("span", {}, `${column + 1}. ${lines[column]}`));
+      squares.forEach((one) => one.classList.toggle("at", one.dataset.pair === `${row + 1}-${column + 1}`));
+    };
+    const keys = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+    const move = (event) => {
+      const step = keys[event.key];
+      if (!step) return;
+      event.preventDefault();
+      tell(...at.map((place, axis) => Math.max(0, Math.min(count - 1, place + step[axis]))));
+    };
     const square = (row, column) => {
       const value = similarities[row][column];
       const [x, y] = [edge + column * cell, edge + row * cell];
@@ -30,9 +42,9 @@ berth.panels.embed = (panel) => {
       el("text", { x: edge - 8, y: edge + index * cell + cell / 2 + 3, class: "mark end" }, String(index + 1)),
       el("text", { x: edge + index * cell + cell / 2 - 1, y: edge - 10, class: "mark" }, String(index + 1)),
     ]);
-    const rows = similarities.flatMap((row, index) => row.map((_, other) => square(index, other)));
+    const squares = similarities.flatMap((row, index) => row.map((_, other) => square(index, other)));
     return el("div", { class: "map" },
-      el("svg", { viewBox: `0 0 ${side} ${side}`, width: side, height: side, role: "img", "aria-label": t("heat_map") }, marks, rows), about);
+      el("svg", { viewBox: `0 0 ${side} ${side}`, width: side, height: side, tabindex: "0", role: "img", "aria-label": t("heat_map"), onkeydown: move }, marks, squares), about);
   };
 
   berth.result("embed", panel, ({ reply, lines, cut }) => {

@@ -24,7 +24,7 @@ berth.params = (count) => new Intl.NumberFormat(berth.lang, { notation: "compact
 /** Where a model comes from, when its name does not say it all. */
 berth.origin = ({ name, source, revision }) => {
   const commit = revision && revision !== "local" ? `@${revision.slice(0, 8)}` : "";
-  return source === name && !commit ? "" : `${source}${commit}`;
+  return source === name ? commit : `${source}${commit}`;
 };
 
 berth.panels.models = ({ root, props, trigger }) => {

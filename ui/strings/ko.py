@@ -110,7 +110,7 @@ WORDS: dict[str, str] = {
     "normalize_yes": "1로 정규화",
     "normalize_no": "모델 출력 그대로",
     "dimension": "{n}차원",
-    "pair_hint": "칸을 가리키면 어떤 두 줄인지 보여 드려요.",
+    "pair_hint": "칸을 가리키거나 방향키로 옮기면 어떤 두 줄인지 보여 드려요.",
     "pair": "두 줄",
     "nearest": "가장 가까운 줄",
     "similarity": "유사도",
@@ -187,7 +187,9 @@ WORDS: dict[str, str] = {
     "catalogue_none": "맞는 모델이 없어요. 허브 아이디를 알면 위에서 바로 불러올 수 있어요.",
     "starter_tag": "기본 제공",
     "sign_in_title": "모델을 관리하려면 로그인하세요",
-    "sign_in_hint": "모델을 불러오고 내리려면 관리자 키가 필요해요. 서버를 시작할 때 화면에 나온 키예요.",
+    "sign_in_hint": (
+        "모델을 불러오고 내리려면 관리자 키가 필요해요. BERTH_ADMIN_KEY 값이나 서버를 시작할 때 출력된 키예요."
+    ),
     "sign_in": "로그인",
     "admin_key": "관리자 키",
     "wrong_key": "키가 맞지 않아요. 다시 확인해 주세요.",
