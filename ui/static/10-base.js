@@ -1,6 +1,6 @@
 // The ground of the page: words, elements, numbers, colours, files. Everything hangs on one global, `berth`.
 "use strict";
-const berth = (window.berth = { panels: {}, signed: new Intl.NumberFormat() });
+const berth = (window.berth = { panels: {} });
 
 berth.query = new URLSearchParams(location.search);
 berth.lang = (berth.query.get("lang") || navigator.language || "en").toLowerCase().startsWith("ko") ? "ko" : "en";

@@ -88,7 +88,8 @@ berth.panels.signin = ({ root }) => {
   const { el, t } = berth;
   const key = el("input", { type: "password", autocomplete: "current-password", required: true, "aria-label": t("admin_key"), placeholder: t("admin_key") });
   const wrong = el("p", { class: "wrong", role: "alert" });
-  const form = el("form", { class: "signin" }, el("strong", {}, t("sign_in_title")), el("p", {}, t("sign_in_hint")),
+  const who = el("input", { type: "text", autocomplete: "username", value: "admin", hidden: true }); // for password managers
+  const form = el("form", { class: "signin" }, who, el("strong", {}, t("sign_in_title")), el("p", {}, t("sign_in_hint")),
     el("div", { class: "actions" }, key, el("button", { type: "submit", class: "bb primary" }, t("sign_in"))), wrong);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();

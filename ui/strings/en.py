@@ -61,7 +61,6 @@ WORDS: dict[str, str] = {
     "how_queue": "queue {time}",
     "how_model": "model {time}",
     "how_tokens": "{n} tokens",
-    "how_token": "{n} token",
     "reading_text": "This text has {tokens} tokens; the model reads {context}.",
     "reading_line": "Line {line} has {tokens} tokens; the model reads {context}.",
     "reading_cut": "The rest was not read. Shorten it, or split it into lines.",
@@ -111,7 +110,6 @@ WORDS: dict[str, str] = {
     "normalize_no": "as the model gives it",
     "dimension": "{n} dimensions",
     "pair_hint": "Point at a square, or move by arrow keys, to see its pair.",
-    "pair": "Pair",
     "nearest": "Nearest",
     "similarity": "Similarity",
     "norm": "Norm",
@@ -136,7 +134,6 @@ WORDS: dict[str, str] = {
     "fill_empty_hint": "Write a sentence with [MASK] in it, or pick an example.",
     "words_shown": "Words shown",
     # models
-    "models_title": "Models",
     "models_none": "No model is in memory",
     "models_none_hint": "Load one of the catalogue below, or any encoder model of the Hub by its id.",
     "col_model": "Model",

@@ -61,7 +61,6 @@ WORDS: dict[str, str] = {
     "how_queue": "대기 {time}",
     "how_model": "모델 {time}",
     "how_tokens": "토큰 {n}개",
-    "how_token": "토큰 {n}개",
     "reading_text": "이 텍스트는 {tokens}토큰이고, 모델이 한 번에 읽는 길이는 {context}토큰이에요.",
     "reading_line": "{line}번째 줄은 {tokens}토큰이고, 모델이 한 번에 읽는 길이는 {context}토큰이에요.",
     "reading_cut": "넘치는 뒷부분은 읽지 못했어요. 줄이거나 여러 줄로 나눠 주세요.",
@@ -111,7 +110,6 @@ WORDS: dict[str, str] = {
     "normalize_no": "모델 출력 그대로",
     "dimension": "{n}차원",
     "pair_hint": "칸을 가리키거나 방향키로 옮기면 어떤 두 줄인지 보여 드려요.",
-    "pair": "두 줄",
     "nearest": "가장 가까운 줄",
     "similarity": "유사도",
     "norm": "노름",
@@ -136,7 +134,6 @@ WORDS: dict[str, str] = {
     "fill_empty_hint": "[MASK]가 든 문장을 쓰거나 예시를 골라 보세요.",
     "words_shown": "표시할 단어 수",
     # 모델
-    "models_title": "모델",
     "models_none": "메모리에 있는 모델이 없어요",
     "models_none_hint": "아래 카탈로그에서 고르거나, 허브의 인코더 모델을 아이디로 불러올 수 있어요.",
     "col_model": "모델",
