@@ -149,7 +149,7 @@ async def test_b36_to_b45_any_text_is_read_or_refused(real_server, text):
 
 async def test_b40_more_text_than_a_request_may_hold(real_server):
     answer = await real_server.client.post("/models/classify/predict", json={"text": "x" * 2_000_001})
-    assert (answer.status_code, answer.json()["error"]["type"]) == (422, "invalid_request")
+    assert (answer.status_code, answer.json()["error"]["type"]) == (413, "request_too_large")
 
 
 async def test_many_at_once_get_their_own_answers(real_server):

@@ -34,7 +34,7 @@ async def test_the_real_fork_server_imports_everything_and_stays_clean():
         async with asyncio.timeout(100):
             await launcher.warm.wait()
         assert launcher.unavailable == {}
-        (server,) = psutil.Process().children()
+        server = psutil.Process(launcher._server.pid)
         # one thread: a lock held by another at the moment of a fork would stay locked for ever in the child
         assert len(os.listdir(f"/proc/{server.pid}/task")) == 1
         worker = await worker_of(launcher)  # refused if CUDA had been touched
@@ -47,8 +47,7 @@ async def test_the_real_fork_server_imports_everything_and_stays_clean():
 
 async def test_a_fork_server_that_died_is_replaced_and_takes_its_workers_along(own_launcher):
     worker = await worker_of(own_launcher)
-    (server,) = (child for child in psutil.Process().children() if child.pid == psutil.Process(worker.pid).ppid())
-    server.kill()
+    psutil.Process(psutil.Process(worker.pid).ppid()).kill()
     assert isinstance(await worker.died, WorkerCrashed)
     replaced = await worker_of(own_launcher)
     assert await replaced.is_alive()
