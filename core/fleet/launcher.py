@@ -32,7 +32,7 @@ _ENVIRONMENT = {
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # asking whether there is a GPU must not touch CUDA
     "PYTORCH_ALLOC_CONF": "expandable_segments:True",
     "TOKENIZERS_PARALLELISM": "false",  # its thread pool does not survive a fork
-    "GOMP_SPINCOUNT": "1000",  # threads that wait must not hold a core that another model needs: bench/README.md
+    "GOMP_SPINCOUNT": "10000",  # threads that wait must not hold a core that another model needs: bench/README.md
     "OPENBLAS_NUM_THREADS": "1",  # numpy's own pool would be started at import
     "HF_HUB_OFFLINE": "1",  # workers load what was fetched; they never open a connection
     "HF_HUB_DISABLE_TELEMETRY": "1",

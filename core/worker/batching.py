@@ -1,9 +1,9 @@
 """Which rows go through the model together.
 
 No timer: an idle model answers at once, a busy one finds a fuller queue each time it looks. Requests take turns
-to name the first row of a batch, so that one large request cannot hold back the small ones behind it; the batch
-is then filled with the rows nearest to it in length, whoever they belong to, as long as the padding that they
-bring costs less than the forward passes that they save.
+to name the first row of a batch, so that one large request cannot hold back the small ones behind it. The rows
+nearest to it in length, whoever they belong to, are then cut into passes so that padding and passes together cost
+least; greedy filling up to a bound on padding gave half the rate (bench/README.md).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from core.worker.tasks.base import Prepared
 
 log = logging.getLogger(__name__)
 
-MAX_ROWS = 256  # in one forward pass
+NEIGHBOURS = 64  # rows shorter, and rows longer, than the first that are looked at for a batch
 
 
 class Job:
@@ -49,6 +49,28 @@ class Job:
 
 # (want, length, job's number, row's index): sorted, this puts rows that pad well side by side
 _Key = tuple[str, int, int, int]
+
+
+def cheapest(lengths: list[int], seed: int, overhead: int, limit: int) -> tuple[int, int]:
+    """Which of the rows of these ascending `lengths` to run with the one at `seed`: first, and one past the last.
+
+    Of all ways to cut the rows into passes of neighbours, the cheapest is found (dynamic programming over the last
+    cut), where a pass costs `overhead` + rows x longest, in tokens, and may hold `limit` padded tokens or one row.
+    The pass that the seed is in runs; what waits then is cut anew with what has come meanwhile.
+    """
+    sizes = np.array(lengths, np.float64)
+    costs = np.zeros(len(sizes) + 1)
+    cuts = np.zeros(len(sizes) + 1, np.intp)
+    for end in range(1, len(sizes) + 1):
+        padded = np.arange(end, 0, -1) * sizes[end - 1]  # of a pass that starts at 0, 1, …
+        padded[:-1][padded[:-1] > limit] = np.inf
+        options = costs[:end] + overhead + padded
+        cuts[end] = options.argmin()
+        costs[end] = options[cuts[end]]
+    end = len(sizes)
+    while cuts[end] > seed:
+        end = int(cuts[end])
+    return int(cuts[end]), end
 
 
 class Batcher:
@@ -116,30 +138,15 @@ class Batcher:
         self._turns.rotate(-1)
         index = self._jobs[number].waiting[-1]
         row = self._jobs[number].prepared.rows[index]
-        low = bisect_left(self._keys, (row.want, row.length, number, index))
-        high = low + 1
-        total = longest = row.length
-        while high - low < MAX_ROWS:
-            grown = min(
-                (self._grow(side, low, high, total, longest) for side in (low - 1, high)),
-                key=lambda option: option[0],
-            )
-            padding, side, total_then, longest_then = grown
-            if side is None or padding > self._runtime.overhead_tokens * (high - low):
-                break
-            total, longest = total_then, longest_then
-            low, high = min(low, side), max(high, side + 1)
-        return self._keys[low:high]
-
-    def _grow(self, side: int, low: int, high: int, total: int, longest: int) -> tuple[float, int | None, int, int]:
-        """What the batch would be with the row at `side` too: padding in tokens, side or None, tokens, longest."""
-        if not 0 <= side < len(self._keys) or self._keys[side][0] != self._keys[low][0]:
-            return (float("inf"), None, total, longest)
-        length = self._keys[side][1]
-        total, longest, count = total + length, max(longest, length), high - low + 1
-        if longest * count > self._runtime.max_batch_tokens:
-            return (float("inf"), None, total, longest)
-        return (float(longest * count - total), side, total, longest)
+        seed = bisect_left(self._keys, (row.want, row.length, number, index))
+        low = bisect_left(self._keys, (row.want, 0, 0, 0), max(0, seed - NEIGHBOURS))
+        high = bisect_left(
+            self._keys, (row.want, row.length + 2**62, 0, 0), seed, min(len(self._keys), seed + NEIGHBOURS)
+        )
+        lengths = [key[1] for key in self._keys[low:high]]
+        runtime = self._runtime
+        start, end = cheapest(lengths, seed - low, runtime.overhead_tokens, runtime.max_batch_tokens)
+        return self._keys[low + start : low + end]
 
     def _pass(self, batch: list[tuple[Job, int]]) -> None:
         """Runs `batch`; one that fails is halved until only the rows at fault fail."""
