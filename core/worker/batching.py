@@ -73,6 +73,18 @@ def cheapest(lengths: list[int], seed: int, overhead: int, limit: int) -> tuple[
     return int(cuts[end]), end
 
 
+def nearest(lengths: list[int], seed: int, limit: int) -> tuple[int, int]:
+    """As `cheapest` where nothing is padded: as many as fit, from the one at `seed` on to longer ones, then shorter."""
+    start, end, total = seed, seed + 1, lengths[seed]
+    while end < len(lengths) and total + lengths[end] <= limit:
+        total += lengths[end]
+        end += 1
+    while start > 0 and total + lengths[start - 1] <= limit:
+        start -= 1
+        total += lengths[start]
+    return start, end
+
+
 class Batcher:
     """The queue of rows in front of one model thread."""
 
@@ -144,8 +156,11 @@ class Batcher:
             self._keys, (row.want, row.length + 2**62, 0, 0), seed, min(len(self._keys), seed + NEIGHBOURS)
         )
         lengths = [key[1] for key in self._keys[low:high]]
-        runtime = self._runtime
-        start, end = cheapest(lengths, seed - low, runtime.overhead_tokens, runtime.max_batch_tokens)
+        limit = self._runtime.max_batch_tokens
+        if self._runtime.pads:
+            start, end = cheapest(lengths, seed - low, self._runtime.overhead_tokens, limit)
+        else:
+            start, end = nearest(lengths, seed - low, limit)
         return self._keys[low + start : low + end]
 
     def _pass(self, batch: list[tuple[Job, int]]) -> None:

@@ -54,6 +54,7 @@ class Obedient:
 
     tokenizer = None
     max_batch_tokens = 1024
+    pads = True
     overhead_tokens = 0
 
     def __init__(self, info: ModelInfo) -> None:

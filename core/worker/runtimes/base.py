@@ -77,6 +77,7 @@ class Runtime(Protocol):
     problem_type: str | None  # of a classification head: regression, (single|multi)_label_classification
     embedding: Embedding | None  # None when the model cannot embed
     max_batch_tokens: int  # padded tokens one forward pass may hold
+    pads: bool  # whether rows of a pass are padded to the longest
     overhead_tokens: int  # what a forward pass costs before its first token, in tokens; 0 pads nothing
 
     def forward(self, rows: list[Row]) -> list[np.ndarray]:

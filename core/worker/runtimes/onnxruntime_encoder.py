@@ -64,6 +64,7 @@ class OnnxEncoder:
         self._rows = _fixed(session, 0)
         self._device = device
         self._pad_id = pad_id_of(config, tokenizer)
+        self.pads = True
         self._task = request.tasks[0]
         self._recipe = recipe
         prompts = read_prompts(Path(request.path), request.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from core.worker.runtimes.loading import MAX_BATCH_TOKENS, check_vocabulary, qui
 from core.worker.runtimes.repository import loading_errors, refuse_code, refuse_pickle
 from core.worker.runtimes.sentence_modules import Step, read_pooling, read_prompts, read_steps
 from core.worker.runtimes.transformers_encoder import OVERHEAD_TOKENS, check_report, quantization_config
+from core.worker.runtimes.unpadding import unpadding_of
 from core.worker.tokenizers import Tokenizer
 
 
@@ -63,6 +65,8 @@ class SentenceTransformerEncoder:
         self._modules = modules[:-1] if self._normalizes else modules
         self._device = device
         self._pad_id = pad_id_of(config, self.tokenizer)
+        self._unpadding = unpadding_of(transformer.model, device)
+        self.pads = self._unpadding is None
         dimension = self._forward([warm_row(self, Task.FEATURE_EXTRACTION)])[0].shape[-1]
         self.embedding = Embedding(
             dimension=dimension,
@@ -97,7 +101,9 @@ class SentenceTransformerEncoder:
             groups[row.unpooled].append(index)
         vectors: dict[int, np.ndarray] = {}
         for unpooled, indices in groups.items():
-            found = self._embed(padded([rows[index] for index in indices], self._pad_id), unpooled)
+            group = [rows[index] for index in indices]
+            with self._unpadding.rows([row.length for row in group]) if self._unpadding else nullcontext():
+                found = self._embed(padded(group, self._pad_id), unpooled)
             vectors.update(zip(indices, found, strict=True))
         return [vectors[index] for index in range(len(rows))]
 

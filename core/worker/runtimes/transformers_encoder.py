@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from core.worker.runtimes.loading import (
     warm_row,
 )
 from core.worker.runtimes.repository import loading_errors, read_json, refuse_code, refuse_pickle
+from core.worker.runtimes.unpadding import unpadding_of
 from core.worker.tokenizers import Tokenizer
 
 # Builds a table of 900 patterns that every load reads: once, here, before the fork, and not in each worker.
@@ -83,12 +85,15 @@ class TransformersEncoder:
         self._model = model
         self._device = device
         self._pad_id = pad_id_of(config, tokenizer)
+        self._unpadding = unpadding_of(model, device)
+        self.pads = self._unpadding is None
         self._task = request.tasks[0]
 
     def forward(self, rows: list[Row]) -> list[np.ndarray]:
         """See the protocol `Runtime`."""
         doing = f"{self.name} was reading {len(rows)} rows of up to {max(row.length for row in rows)} tokens"
-        return guarded(lambda: self._forward(rows), self._device, doing)
+        with self._unpadding.rows([row.length for row in rows]) if self._unpadding else nullcontext():
+            return guarded(lambda: self._forward(rows), self._device, doing)
 
     def _forward(self, rows: list[Row]) -> list[np.ndarray]:
         inputs = {key: torch.from_numpy(value).to(self._device) for key, value in padded(rows, self._pad_id).items()}

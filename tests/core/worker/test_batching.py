@@ -21,7 +21,8 @@ class Echo:
     info = None
     tokenizer = None
 
-    def __init__(self, max_batch_tokens=64, overhead_tokens=8, fits=10**9):
+    def __init__(self, max_batch_tokens=64, overhead_tokens=8, fits=10**9, pads=True):
+        self.pads = pads
         self.max_batch_tokens = max_batch_tokens
         self.overhead_tokens = overhead_tokens
         self.fits = fits  # padded tokens that there is memory for
@@ -95,6 +96,15 @@ def test_padding_is_worth_it_where_a_pass_is_dear():
         batcher.add(job_of([length]))
     drain(batcher)
     assert [sorted(batch) for batch in runtime.batches] == [[4, 5, 200, 201]]
+
+
+def test_where_nothing_is_padded_lengths_may_differ_up_to_the_token_limit():
+    runtime = Echo(max_batch_tokens=260, overhead_tokens=8, pads=False)
+    batcher = Batcher(runtime)
+    for length in (4, 200, 5, 201, 50):
+        batcher.add(job_of([length]))
+    drain(batcher)
+    assert sorted(sorted(batch) for batch in runtime.batches) == [[4, 5, 50, 200], [201]]
 
 
 def test_rows_that_want_different_things_are_never_mixed():
