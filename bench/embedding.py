@@ -24,7 +24,7 @@ from bench.clients import Load, drive, post
 from bench.servers import berth, free_port, process, until_healthy
 
 CLIENTS = 32
-TEXTS = 1500
+TEXTS = 1000
 
 
 def bulk_rate(model: SentenceTransformer, texts: list[str]) -> float:
@@ -66,33 +66,42 @@ async def infinity_rate(python_bin: Path, models: Path, texts: list[str]) -> flo
         return (await drive(port, requests, CLIENTS)).rate
 
 
+def one_by_one_ms(model: SentenceTransformer, texts: list[str]) -> float:
+    """Median milliseconds of a call with one text."""
+    times = []
+    for text in texts:
+        started = time.perf_counter()
+        model.encode([text], show_progress_bar=False)
+        times.append((time.perf_counter() - started) * 1000)
+    return statistics.median(times)
+
+
+async def compare(kind: str, texts: list[str], models: Path, infinity: Path | None) -> None:
+    """Everything on the same texts, one after the other, and the ratios."""
+    bare = SentenceTransformer(str(models / "minilm"), device="cpu")
+    bare.encode(texts[:64], show_progress_bar=False)
+    bulk, alone_ms = bulk_rate(bare, texts), one_by_one_ms(bare, texts[:200])
+    ours = await our_rates(models, texts, bare.encode(texts[0], show_progress_bar=False))
+    peer = await infinity_rate(infinity, models, texts) if infinity else None
+    print(f"\n{kind} texts. Bare library: {bulk:.1f} texts/s in bulk; one text: {alone_ms:.1f} ms")
+    for name, (rate, alone) in ours.items():
+        beside = f"; {rate / peer:.2f} times infinity-emb" if peer else ""
+        print(
+            f"{name}: {rate:.1f} texts/s with {CLIENTS} clients, {rate / bulk:.2f} of bulk{beside}; "
+            f"one client {alone:.1f} ms, {alone - alone_ms:+.1f} ms over the bare call"
+        )
+    if peer:
+        print(f"infinity-emb, torch engine: {peer:.1f} texts/s")
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--infinity", type=Path, help="the bin directory of the environment of infinity-emb")
     arguments = parser.parse_args()
-    texts = corpus.texts(TEXTS)
     with tempfile.TemporaryDirectory() as name:
-        models = Path(name)
-        minilm.lay_out(models)
-        bare = SentenceTransformer(str(models / "minilm"), device="cpu")
-        bare.encode(texts[:64], show_progress_bar=False)
-        bulk = bulk_rate(bare, texts)
-        single = []
-        for text in texts[:200]:
-            started = time.perf_counter()
-            bare.encode([text], show_progress_bar=False)
-            single.append((time.perf_counter() - started) * 1000)
-        ours = await our_rates(models, texts, bare.encode(texts[0]))
-        peer = await infinity_rate(arguments.infinity, models, texts) if arguments.infinity else None
-    print(f"bare library, bulk of {TEXTS} texts: {bulk:.1f} texts/s; one text: {statistics.median(single):.1f} ms")
-    for name, (rate, alone) in ours.items():
-        print(
-            f"{name}: {rate:.1f} texts/s with {CLIENTS} clients ({rate / bulk:.2f} of bulk); "
-            f"one client {alone:.1f} ms ({alone - statistics.median(single):+.1f} ms)"
-        )
-    if peer:
-        ratios = ", ".join(f"{name} {rate / peer:.2f} times" for name, (rate, _) in ours.items())
-        print(f"infinity-emb, torch engine: {peer:.1f} texts/s; {ratios}")
+        minilm.lay_out(Path(name))
+        for kind in (corpus.mixed, corpus.short):
+            await compare(kind.__name__, kind(TEXTS), Path(name), arguments.infinity)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ async def main() -> None:
             await drive(port, [post("/models/load?wait=true", body)], 1)
         requests = [
             post(f"/models/starter-{STARTERS[index % 3]}/predict", {"text": text})
-            for index, text in enumerate(corpus.texts(REQUESTS))
+            for index, text in enumerate(corpus.short(REQUESTS))
         ]
         busy = asyncio.create_task(drive(port, requests, CLIENTS))
         times = await ask_health(port, busy)

@@ -12,13 +12,15 @@ from __future__ import annotations
 import asyncio
 import os
 import statistics
+import sys
+import tempfile
 import time
 from pathlib import Path
 
 import psutil
 
 from bench.clients import drive, post
-from bench.servers import berth
+from bench.servers import berth, free_port, process, until_healthy
 
 MIB = 1024 * 1024
 STARTER = {"model_name": "starter-sentiment", "model_path": "starter:sentiment"}
@@ -46,23 +48,23 @@ async def cycle(port: int) -> float:
     return seconds
 
 
-async def until_warm(front: psutil.Process) -> None:
-    """Waits until the fork server has nothing left to import: until it no longer uses the processor."""
-    (server,) = front.children()
-    before = -1.0
-    while (now := sum(server.cpu_times()[:2])) != before:
-        before = now
-        await asyncio.sleep(1)
+async def start_up() -> float:
+    """Seconds from the command to a served /health."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as data:
+        started = time.perf_counter()
+        async with process(sys.executable, "app.py", PORT=str(port), HOST="127.0.0.1", BERTH_DATA_DIR=data):
+            await until_healthy(port)
+            return time.perf_counter() - started
 
 
 async def main() -> None:
-    started = time.perf_counter()
-    async with berth() as (port, child):
-        up = time.perf_counter() - started
-        front = psutil.Process(child.pid)
-        await until_warm(front)
-        print(f"start to a served /health: {up:.2f} s; front process {front.memory_full_info().uss / MIB:.0f} MiB")
-        libraries = Path(f"/proc/{child.pid}/maps").read_text()
+    starts = [await start_up() for _ in range(5)]
+    print(f"`python app.py` to a served /health: median {statistics.median(starts):.2f} s, worst {max(starts):.2f} s")
+    async with berth() as (port, front):
+        memory = front.memory_full_info()
+        print(f"front process after start: {memory.rss / MIB:.0f} MiB resident, {memory.uss / MIB:.0f} MiB its own")
+        libraries = Path(f"/proc/{front.pid}/maps").read_text()
         print(f"front process has torch mapped: {'libtorch' in libraries}")
         await cycle(port)
         loads = [await cycle(port) for _ in range(5)]

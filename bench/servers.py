@@ -12,6 +12,8 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psutil
+
 from bench.clients import answer_of, get
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,9 +54,21 @@ async def process(*command: str, **environment: str) -> AsyncIterator[asyncio.su
             await child.wait()
 
 
+async def until_settled(server: psutil.Process) -> None:
+    """Waits until the page is there and the libraries are imported: until nothing uses the processor any more."""
+    before = -1.0
+    while True:
+        processes = [server, *server.children(recursive=True)]
+        now = sum(sum(process.cpu_times()[:2]) for process in processes)
+        if now - before < 0.02:  # seconds of a core in the last one
+            return
+        before = now
+        await asyncio.sleep(1)
+
+
 @contextlib.asynccontextmanager
-async def berth(models: Path | None = None) -> AsyncIterator[tuple[int, asyncio.subprocess.Process]]:
-    """Berth, with `models` as its models directory: port and process."""
+async def berth(models: Path | None = None) -> AsyncIterator[tuple[int, psutil.Process]]:
+    """Berth, started and settled, with `models` as its models directory: port and process."""
     port = free_port()
     with tempfile.TemporaryDirectory() as data:
         environment = {"PORT": str(port), "HOST": "127.0.0.1", "BERTH_DATA_DIR": data, "LOG_LEVEL": "WARNING"}
@@ -62,4 +76,6 @@ async def berth(models: Path | None = None) -> AsyncIterator[tuple[int, asyncio.
             environment["BERTH_MODELS_DIR"] = str(models)
         async with process(sys.executable, "app.py", **environment) as child:
             await until_healthy(port)
-            yield port, child
+            server = psutil.Process(child.pid)
+            await until_settled(server)
+            yield port, server

@@ -28,7 +28,7 @@ _NAME = "berth_unpadded"
 class Unpadding:
     """Hooks in one model. Used by its model thread alone."""
 
-    _current: Unpadding | None = None  # the one inside `rows`, for attention functions, which are global
+    current: Unpadding | None = None  # the one inside `rows`, for attention functions, which are global
 
     def __init__(self, model: Any) -> None:
         self._lengths: list[int] = []
@@ -41,16 +41,14 @@ class Unpadding:
     @contextlib.contextmanager
     def rows(self, lengths: list[int]) -> Iterator[None]:
         """Within the block the model is given rows of these lengths, in tokens, padded on the right."""
-        if min(lengths) == max(lengths):  # nothing to leave out
-            yield
-            return
+        Unpadding.current = self
         self._lengths = lengths
-        self._kept = torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)
-        Unpadding._current = self
+        if min(lengths) < max(lengths):
+            self._kept = torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)
         try:
             yield
         finally:
-            Unpadding._current = None
+            Unpadding.current = None
             self._lengths, self._kept = [], None
 
     def _join(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
@@ -68,7 +66,12 @@ class Unpadding:
         return output
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float) -> torch.Tensor:
-        """Each row to itself: (1, heads, tokens, size) to (1, tokens, heads, size)."""
+        """Each row to itself: (1, heads, tokens, size) to (1, tokens, heads, size).
+
+        Rows of one length come as they are, (rows, heads, length, size), and have nothing to mask.
+        """
+        if self._kept is None:
+            return scaled_dot_product_attention(query, key, value, scale=scaling).transpose(1, 2)
         rows = zip(*(each.split(self._lengths, dim=2) for each in (query, key, value)), strict=True)
         found = [scaled_dot_product_attention(q, k, v, scale=scaling) for q, k, v in rows]
         return torch.cat(found, dim=2).transpose(1, 2)
@@ -85,14 +88,14 @@ def _attention(
     module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, **kwargs: Any
 ) -> tuple[torch.Tensor, None]:
     """As transformers' attention interface has it."""
-    current = Unpadding._current
+    current = Unpadding.current
     if current is None:
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
     return current.attend(query, key, value, kwargs["scaling"]), None
 
 
 def _mask(*args: Any, **kwargs: Any) -> torch.Tensor | None:
-    return sdpa_mask(*args, **kwargs) if Unpadding._current is None else None
+    return sdpa_mask(*args, **kwargs) if Unpadding.current is None else None
 
 
 AttentionInterface.register(_NAME, _attention)
