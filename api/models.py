@@ -14,7 +14,7 @@ from core.types import State, Task
 from core.views import ModelView
 
 MIB = 1024 * 1024
-BATCH_ROWS = 256  # rows that one forward pass holds at most
+BATCH_ROWS = 128  # rows that one forward pass holds at most
 # what infinity's clients call the tasks that infinity has
 _CAPABILITIES = {Task.FEATURE_EXTRACTION: "embed", Task.TEXT_CLASSIFICATION: "classify"}
 

@@ -24,6 +24,7 @@ from core.worker.tasks.base import Prepared
 log = logging.getLogger(__name__)
 
 NEIGHBOURS = 64  # rows shorter, and rows longer, than the first that are looked at for a batch
+MAX_ROWS = 2 * NEIGHBOURS  # in one forward pass
 
 
 class Job:

@@ -87,6 +87,7 @@ async def test_fewer_labels_and_a_whole_text(page: Page) -> None:
     await use(page, "classify", "classify-a")
     await page.locator("#options-classify button").click()
     await page.locator("#tab-classify input[type=number]").fill("1")
+    await expect(page.locator("#options-classify .summary")).to_contain_text("top 1")
     await page.get_by_label("Each line is a text of its own").uncheck()
     await expect(page.locator("#options-classify .summary")).to_have_text("top 1 · one text")
     shown = await run(page, "classify", REVIEWS)
