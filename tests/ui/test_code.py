@@ -40,7 +40,8 @@ async def output(language: str, code: str, folder: Path) -> str:
     )
     told, complained = await process.communicate()
     assert process.returncode == 0, complained.decode()
-    return told.decode()
+    lines = told.decode().splitlines()
+    return "\n".join(line for line in lines if not line.startswith("Loaded as API"))  # gradio_client's greeting
 
 
 def numbers(text: str) -> list[float]:
