@@ -17,7 +17,7 @@ from core.fleet.loading import Loader
 from core.fleet.record import Record
 from core.fleet.registry import Registry
 from core.hub import Hub
-from core.hub.catalog import Catalog, CatalogEntry
+from core.hub.catalog import Catalog
 from core.memory.probe import Probe
 from core.params import parse_items, parse_params
 from core.settings import Settings
@@ -91,9 +91,6 @@ class Core:
     async def unload(self, name: str) -> dict[str, int]:
         """Bytes given back, by device."""
         return await self.registry.unload(name)
-
-    def catalog_entries(self, task: Task | None = None) -> list[CatalogEntry]:
-        return self.catalog.for_task(task) if task else list(self.catalog.entries)
 
     # use
 
