@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from playwright.async_api import Locator, Page, expect
 
 
@@ -26,6 +28,18 @@ async def load(page: Page, model: str) -> None:
     await page.locator("#load-id input").fill(model)
     await page.locator("#run-models").click()
     await expect(row(page, model).locator(".state")).to_have_text("Ready")
+
+
+async def set_number(page: Page, tab: str, value: int, shown: Locator, text: str) -> None:
+    """The tab's number option, until `shown` says `text`: a field just unfolded may not listen to the first typing."""
+    field = page.locator(f"#tab-{tab} input[type=number]")
+    for _ in range(10):
+        await field.fill(str(value))
+        await field.press("Tab")
+        with contextlib.suppress(AssertionError):
+            return await expect(shown).to_contain_text(text, timeout=1000)
+        await field.fill("")
+    return await expect(shown).to_contain_text(text)
 
 
 def row(page: Page, model: str) -> Locator:

@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.ui.conftest import NASTY, Open
-from tests.ui.steps import choose, go_to, load, result, run, use
+from tests.ui.steps import choose, go_to, load, result, run, set_number, use
 
 pytestmark = pytest.mark.browser
 
@@ -78,7 +78,7 @@ async def test_two_models_stand_side_by_side(page: Page) -> None:
     await page.locator("#tab-classify .options .line select").select_option("classify-b")
     await expect(page.locator("#options-classify .summary")).to_contain_text("with classify-b")
     shown = await run(page, "classify", REVIEWS)
-    assert await shown.locator(".side-by-side h3").all_inner_texts() == ["classify-a", "classify-b"]
+    await expect(shown.locator(".side-by-side h3")).to_have_text(["classify-a", "classify-b"])
     await expect(shown.locator(".how")).to_have_count(2)
     await expect(shown.locator(".agree")).to_contain_text("of 3")
 
@@ -86,8 +86,7 @@ async def test_two_models_stand_side_by_side(page: Page) -> None:
 async def test_fewer_labels_and_a_whole_text(page: Page) -> None:
     await use(page, "classify", "classify-a")
     await page.locator("#options-classify button").click()
-    await page.locator("#tab-classify input[type=number]").fill("1")
-    await expect(page.locator("#options-classify .summary")).to_contain_text("top 1")
+    await set_number(page, "classify", 1, page.locator("#options-classify .summary"), "top 1")
     await page.get_by_label("Each line is a text of its own").uncheck()
     await expect(page.locator("#options-classify .summary")).to_have_text("top 1 · one text")
     shown = await run(page, "classify", REVIEWS)

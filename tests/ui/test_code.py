@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.ui.steps import go_to, load, run, use
+from tests.ui.steps import go_to, load, run, set_number, use
 
 pytestmark = pytest.mark.browser
 
@@ -123,8 +123,7 @@ async def test_the_code_follows_what_is_typed(page: Page) -> None:
     await page.locator("#tab-classify textarea").first.fill("typed just now")
     await expect(code).to_contain_text("typed just now")
     await page.locator("#options-classify button").click()
-    await page.locator("#tab-classify input[type=number]").fill("2")
-    await expect(code).to_contain_text('"top_k": 2')
+    await set_number(page, "classify", 2, code, '"top_k": 2')
 
 
 async def test_nothing_on_the_page_ends_the_quotes_of_a_program(page: Page, tmp_path: Path) -> None:

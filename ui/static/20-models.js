@@ -118,10 +118,10 @@ berth.panels.line = ({ root, options, props, trigger }) => {
   let current = ""; // the model's name
   const set = (name) => {
     current = name;
-    berth.chosen(options.section, options.role ?? "model", name);
     setTimeout(() => { // Gradio does not hear a value that is set while it puts the component into the page
       props.value = name;
       trigger("input");
+      berth.chosen(options.section, options.role ?? "model", name); // last: what shows the choice means it is taken
     });
   };
   const choose = (name) => {
