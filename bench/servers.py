@@ -67,11 +67,11 @@ async def until_settled(server: psutil.Process) -> None:
 
 
 @contextlib.asynccontextmanager
-async def berth(models: Path | None = None) -> AsyncIterator[tuple[int, psutil.Process]]:
-    """Berth, started and settled, with `models` as its models directory: port and process."""
+async def berth(models: Path | None = None, **environment: str) -> AsyncIterator[tuple[int, psutil.Process]]:
+    """Berth, started and settled, with `models` as its models directory and this environment: port and process."""
     port = free_port()
     with tempfile.TemporaryDirectory() as data:
-        environment = {"PORT": str(port), "HOST": "127.0.0.1", "BERTH_DATA_DIR": data, "LOG_LEVEL": "WARNING"}
+        environment |= {"PORT": str(port), "HOST": "127.0.0.1", "BERTH_DATA_DIR": data, "LOG_LEVEL": "WARNING"}
         if models:
             environment["BERTH_MODELS_DIR"] = str(models)
         async with process(sys.executable, "app.py", **environment) as child:

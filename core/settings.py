@@ -49,6 +49,9 @@ class Settings(BaseSettings):
 
     device: str = _env("BERTH_DEVICE", "auto", "Where models run unless a load says: auto, cpu, cuda, cuda:N.")
     threads: int | None = _env("BERTH_THREADS", None, "CPU threads of each model; unset: one a core.", ge=1, le=1024)
+    passes: int = _env(
+        "BERTH_PASSES", 1, "Passes that an ONNX encoder runs at once on a CPU, its threads divided.", ge=1, le=64
+    )
     classify_model: str | None = _env("BERTH_CLASSIFY_MODEL", None, "Model of `POST /predict`.")
     embed_model: str = _env(
         "BERTH_EMBED_MODEL", "paraphrase-multilingual-MiniLM-L12-v2", "Model of `/api/v1/embed` and its kin."

@@ -102,6 +102,7 @@ class Loader:
             "max_batch_tokens": spec.max_batch_tokens,
             "allow_pickle": self._settings.allow_pickle_weights,
             "threads": self._settings.threads,
+            "passes": self._settings.passes,
         }
         try:
             raw = await worker.call(

@@ -13,7 +13,7 @@ import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
-from threading import Condition
+from threading import Condition, get_ident
 
 import numpy as np
 
@@ -87,7 +87,7 @@ def nearest(lengths: list[int], seed: int, limit: int) -> tuple[int, int]:
 
 
 class Batcher:
-    """The queue of rows in front of one model thread."""
+    """The queue of rows in front of the model thread, or of several where the runtime runs passes side by side."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -96,10 +96,15 @@ class Batcher:
         self._jobs: dict[int, Job] = {}
         self._turns: deque[int] = deque()
         self._numbers = 0
-        self.busy_since: float | None = None  # monotonic seconds at which the forward pass under way began
+        self._began: dict[int, float] = {}  # thread → monotonic seconds at which its forward pass began
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    @property
+    def busy_since(self) -> float | None:
+        """Monotonic seconds at which the oldest forward pass under way began."""
+        return min(list(self._began.values()), default=None)
 
     def add(self, job: Job) -> None:
         """Queues the rows of `job`. A job without rows is done at once."""
@@ -125,7 +130,7 @@ class Batcher:
                 self._forget(job.prepared.rows[0].owner)
 
     def run(self) -> None:
-        """The model thread."""
+        """A model thread."""
         while True:
             self._pass(self.take())
 
@@ -169,7 +174,7 @@ class Batcher:
         batch = [(job, index) for job, index in batch if job.error is None and not job.is_cancelled]
         if not batch:
             return
-        started = self.busy_since = time.monotonic()
+        started = self._began[get_ident()] = time.monotonic()
         error: BerthError | None = None
         arrays: list[np.ndarray] = []
         try:
@@ -182,9 +187,10 @@ class Batcher:
             log.exception("forward pass failed")
             error = InternalError(f"The model failed on this input: {type(caught).__name__}: {str(caught)[:300]}")
         taken = time.monotonic() - started
-        self.busy_since = None
-        for job in {id(job): job for job, _ in batch}.values():
-            job.model_s += taken
+        del self._began[get_ident()]
+        with self._changed:
+            for job in {id(job): job for job, _ in batch}.values():
+                job.model_s += taken
         if error is not None and len(batch) > 1:
             middle = len(batch) // 2
             self._pass(batch[:middle])

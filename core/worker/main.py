@@ -112,9 +112,16 @@ class Server:
             self._batcher = Batcher(self._model)
             self._send({"id": call_id, "result": asdict(self._model.info)})
         except BaseException as error:  # tokenizers panic with a BaseException of their own
-            return self._fail(call_id, error)
+            self._fail(call_id, error)
+            return
+        for _ in range(self._model.passes - 1):
+            Thread(target=self._run_model, args=(self._batcher,), name="model", daemon=True).start()
+        self._run_model(self._batcher)
+
+    def _run_model(self, batcher: Batcher) -> None:
+        """A model thread, for as long as there is a model."""
         try:
-            self._batcher.run()
+            batcher.run()
         except BaseException as error:
             log.critical("the model thread has ended", exc_info=error)
             os._exit(CONTEXT_LOST)

@@ -55,6 +55,7 @@ class Obedient:
     tokenizer = None
     max_batch_tokens = 1024
     pads = True
+    passes = 1
     overhead_tokens = 0
 
     def __init__(self, info: ModelInfo) -> None:

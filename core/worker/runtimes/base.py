@@ -1,6 +1,7 @@
 """What a runtime offers: token ids in, one array a row out. It knows no task's answer format and no text.
 
-A runtime is used by one thread, the model thread; its tokenizer by another, the text thread.
+A runtime is used by one thread, the model thread (by as many as it says with `passes`); its tokenizer by another, the
+text thread.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class LoadRequest:
     max_batch_tokens: int | None = None
     allow_pickle: bool = False
     threads: int | None = None
+    passes: int = 1  # forward passes at once, where a runtime can
     name: str = "this model"  # for messages
 
 
@@ -78,6 +80,7 @@ class Runtime(Protocol):
     embedding: Embedding | None  # None when the model cannot embed
     max_batch_tokens: int  # padded tokens one forward pass may hold
     pads: bool  # whether rows of a pass are padded to the longest
+    passes: int  # forward passes that may run at once, each on a thread of its own
     overhead_tokens: int  # what a forward pass costs before its first token, in tokens; 0 pads nothing
 
     def forward(self, rows: list[Row]) -> list[np.ndarray]:

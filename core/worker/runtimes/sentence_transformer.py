@@ -60,6 +60,7 @@ class SentenceTransformerEncoder:
         self.tokenizer = Tokenizer(transformer.tokenizer, request.name)
         self.problem_type = None
         self.max_batch_tokens = request.max_batch_tokens or MAX_BATCH_TOKENS[kind]
+        self.passes = 1
         self.overhead_tokens = OVERHEAD_TOKENS[kind]
         self._normalizes = steps[-1].kind == "Normalize"
         self._modules = modules[:-1] if self._normalizes else modules

@@ -69,6 +69,7 @@ class TransformersEncoder:
         self.problem_type: str | None = getattr(config, "problem_type", None)
         self.embedding: Embedding | None = Embedding(config.hidden_size, "mean")
         self.max_batch_tokens = request.max_batch_tokens or MAX_BATCH_TOKENS[kind]
+        self.passes = 1
         self.overhead_tokens = OVERHEAD_TOKENS[kind]
         self.info = ModelInfo(
             tasks=served_tasks(request, labels_of(config)),
