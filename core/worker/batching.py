@@ -147,6 +147,8 @@ class Batcher:
                 job.waiting.remove(key[3])
                 job.started_at = job.started_at or time.monotonic()
                 batch.append((job, key[3]))
+            if self._keys:
+                self._changed.notify()  # another model thread may wait, and this one is busy from now on
             return batch
 
     def _best_batch(self) -> list[_Key]:

@@ -2,7 +2,8 @@
 
 from concurrent.futures import Future
 from itertools import combinations
-from threading import Event, Thread
+from queue import SimpleQueue
+from threading import Barrier, Event, Thread
 
 import numpy as np
 import pytest
@@ -238,6 +239,36 @@ def test_what_arrives_during_a_pass_shares_the_next():
     for answer in answers:
         answer.result(timeout=10)
     assert runtime.batches == [[5], [5, 5, 5]]
+
+
+def meeting(runtime, threads):
+    """From now on no pass of `runtime` begins before another has: one alone fails after ten seconds."""
+    together, plain = Barrier(threads, timeout=10), runtime.forward
+
+    def forward(rows):
+        together.wait()
+        return plain(rows)
+
+    runtime.forward = forward
+
+
+@pytest.mark.parametrize("shapes", [[[10] * 8], [[10]] * 8, [[10] * 3, [10], [10] * 2, [10, 10]]], ids=str)
+def test_two_model_threads_run_side_by_side_and_answer_each_job_once(shapes):
+    runtime = Echo(max_batch_tokens=10)  # a row a pass
+    meeting(runtime, 2)
+    batcher = Batcher(runtime)
+    for _ in range(2):
+        Thread(target=batcher.run, daemon=True).start()
+    answered = SimpleQueue()
+    jobs = [job_of(lengths, done=answered.put) for lengths in shapes]
+    for job in jobs:
+        batcher.add(job)
+    done = [answered.get(timeout=10) for _ in jobs]
+    assert sorted(map(id, done)) == sorted(map(id, jobs))
+    assert [job.error for job in jobs] == [None] * len(jobs)
+    assert all(array == [10] for job in jobs for array in job.arrays)
+    assert runtime.batches == [[10]] * 8  # so nothing is left that could answer a job again
+    assert answered.empty()
 
 
 def cost(lengths, cuts, overhead, limit):

@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import onnx
@@ -125,6 +127,40 @@ def test_minilm_equals_sentence_transformers(minilm_graph, minilm_vectors):
     np.testing.assert_allclose(ask(runtime, EMBED, TEXTS[:5], rows=1), minilm_vectors[:5], atol=1e-4)
     assert (runtime.info.dimension, runtime.info.pooling, runtime.info.context_length) == (384, "mean", 256)
     assert runtime.info.runtime is Runtime.ONNXRUNTIME
+
+
+def transformers_vector(tokenizer, model, text):
+    """By plain transformers: the mean over the text's tokens, of length 1."""
+    with torch.inference_mode():
+        hidden = model(**tokenizer(text, return_tensors="pt", truncation=True, max_length=256)).last_hidden_state
+    vector = hidden[0].mean(0).numpy()
+    return vector / np.linalg.norm(vector)
+
+
+def test_two_passes_at_once_give_the_vectors_of_transformers(minilm_graph):
+    runtime = open_graph(minilm_graph, EMBED, passes=2)
+    assert runtime.passes == 2
+    assert open_graph(minilm_graph, EMBED).passes == 1
+    together, plain = Barrier(2, timeout=60), runtime._session.run
+
+    class Session:
+        """The session, entered by two threads or by none."""
+
+        def run(self, *arguments):
+            together.wait()
+            return plain(*arguments)
+
+    runtime._session = Session()
+    halves = [TEXTS, [*reversed(TEXTS)]]
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(lambda texts: ask(runtime, EMBED, texts, rows=1), halves))
+    model, tokenizer = (
+        transformers.AutoModel.from_pretrained(MINILM),
+        transformers.AutoTokenizer.from_pretrained(MINILM),
+    )
+    expected = np.stack([transformers_vector(tokenizer, model, text) for text in TEXTS])
+    np.testing.assert_allclose(found[0], expected, atol=1e-4)
+    np.testing.assert_allclose(found[1], expected[::-1], atol=1e-4)
 
 
 @pytest.mark.parametrize(
