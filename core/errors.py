@@ -16,6 +16,11 @@ BerthError
 │   ├── RemoteCodeRefused       403  the model wants its own code run
 │   ├── PickleRefused           403  pickled weights, and they are switched off or the caller is no admin
 │   ├── CorruptModel            422  a file is not what it says
+│   ├── ContextOverflow         422  the prompt, or the prompt and its answer, are longer than the model's context
+│   ├── TemplateFailed          422  a model's chat template cannot render, or takes for ever
+│   ├── TemplateNotFound        404  no prompt template of that name
+│   ├── ConversationNotFound    404
+│   ├── ConversationBusy        409  another turn of this conversation is being answered
 │   └── LoadFailed              422  the runtime could not load it
 ├── BusyError                   the same request may work later; carries retry_after
 │   ├── QueueFull               429
@@ -128,6 +133,26 @@ class CorruptModel(CallerError):
 
 class LoadFailed(CallerError):
     type = "load_failed"
+
+
+class ContextOverflow(CallerError):
+    type = "context_length_exceeded"
+
+
+class TemplateFailed(CallerError):
+    type = "template_failed"
+
+
+class TemplateNotFound(CallerError):
+    type = "template_not_found"
+
+
+class ConversationNotFound(CallerError):
+    type = "conversation_not_found"
+
+
+class ConversationBusy(CallerError):
+    type = "conversation_busy"
 
 
 class BusyError(BerthError):

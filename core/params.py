@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from core.errors import InvalidRequest, RequestTooLarge
-from core.types import Task
+from core.types import GENERATION_TASKS, Task
 
 Check = Callable[[str, Any], Any]
 
@@ -115,6 +115,18 @@ _FIELDS: dict[str, Check] = {
     "targets": _texts(1, 1000),
 }
 
+# As transformers' pipelines do where a request says nothing: the likeliest token always.
+_GENERATION: dict[str, Any] = {
+    "max_length": None,
+    "max_new_tokens": None,
+    "temperature": None,
+    "top_p": None,
+    "top_k": None,
+    "do_sample": None,
+    "repetition_penalty": None,
+    "seed": None,
+}
+
 # task → its parameters and what they are when not said; None leaves it to the model's own files.
 DEFAULTS: dict[Task, dict[str, Any]] = {
     Task.TEXT_CLASSIFICATION: {"top_k": 1, "function_to_apply": None, "max_length": None},
@@ -127,6 +139,7 @@ DEFAULTS: dict[Task, dict[str, Any]] = {
         "hypothesis_template": "This example is {}.",
     },
     Task.FILL_MASK: {"top_k": 5, "targets": None},
+    **dict.fromkeys(GENERATION_TASKS, _GENERATION),
 }
 
 FIELD_NAMES = frozenset(_FIELDS)

@@ -16,6 +16,18 @@ class Task(StrEnum):
     QUESTION_ANSWERING = "question-answering"
     ZERO_SHOT_CLASSIFICATION = "zero-shot-classification"
     FILL_MASK = "fill-mask"
+    TEXT_GENERATION = "text-generation"
+    TEXT2TEXT_GENERATION = "text2text-generation"
+    SUMMARIZATION = "summarization"
+    TRANSLATION = "translation"
+
+    @property
+    def generates(self) -> bool:
+        return self in GENERATION_TASKS
+
+
+TEXT_TO_TEXT_TASKS = (Task.TEXT2TEXT_GENERATION, Task.SUMMARIZATION, Task.TRANSLATION)  # of encoder-decoders
+GENERATION_TASKS = (Task.TEXT_GENERATION, *TEXT_TO_TEXT_TASKS)
 
 
 class Runtime(StrEnum):
@@ -24,6 +36,7 @@ class Runtime(StrEnum):
     TRANSFORMERS = "transformers"
     SENTENCE_TRANSFORMERS = "sentence-transformers"
     ONNXRUNTIME = "onnxruntime"
+    LLAMA_CPP = "llama.cpp"
 
 
 class Quantization(StrEnum):
@@ -70,6 +83,7 @@ class ModelSpec:
     dtype: str | None = None  # float32, float16, bfloat16
     context_length: int | None = None  # tokens; a limit below the model's own
     max_batch_tokens: int | None = None  # padded tokens in one forward pass
+    gpu_layers: int | None = None  # of a GGUF model, on the GPU; all when not said
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +142,8 @@ class ModelInfo:
     pooling: str | None = None
     parameters: int | None = None
     prompts: tuple[str, ...] = ()
+    has_chat_template: bool | None = None  # None: it does not chat
+    max_sequences: int | None = None  # answers generated at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +187,110 @@ class MaskFill(TypedDict):
     token: int
     token_str: str
     sequence: str
+
+
+class Message(TypedDict):
+    """One turn of a chat. `role` is system, user or assistant."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is drawn, in this order: penalties, temperature, top_k, top_p, min_p, the draw.
+
+    Temperature 0 takes the likeliest token always. Penalties as OpenAI's API documents them (presence, frequency:
+    subtracted once, or for each time the token was generated) and as CTRL, section 4.1, does (repetition: divides
+    the positive scores and multiplies the negative ones of tokens in the prompt or the answer).
+    """
+
+    max_tokens: int | None = None  # of the answer; None: DEFAULT_MAX_TOKENS, or the room that is left
+    temperature: float = 1.0
+    top_k: int = 0  # 0: all
+    top_p: float = 1.0
+    min_p: float = 0.0  # share of the likeliest token's probability
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    stop: tuple[str, ...] = ()  # the answer ends before the first of these
+    seed: int | None = None
+    logprobs: int | None = None  # None: none; k: of the drawn token and the k likeliest
+    n: int = 1  # answers to one prompt; the seed of answer i is seed + i
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is to be continued: exactly one of a text, token ids, or a chat."""
+
+    text: str | None = None
+    ids: tuple[int, ...] | None = None
+    messages: tuple[Message, ...] | None = None
+
+
+class TokenLogprob(TypedDict):
+    token: str
+    logprob: float  # natural
+    bytes: list[int]
+
+
+class TokenScore(TokenLogprob):
+    """A drawn token with its likeliest alternatives."""
+
+    top: list[TokenLogprob]
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The prompt is read and waits for its turn: the first thing that a generation says."""
+
+    model: str
+    revision: str
+    prompt_tokens: int
+    context_length: int
+    has_chat_template: bool | None  # False: a plain one was used; None: the prompt was no chat
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What was added to answer `index`. Joined, the texts of an answer's deltas are the answer."""
+
+    index: int
+    text: str
+    tokens: int = 0  # drawn since the delta before
+    logprobs: tuple[TokenScore, ...] = ()
+    finish_reason: str | None = None  # stop (end token or stop string) or length, on the last of an answer
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens. `cached_tokens` of the prompt were still in memory from an earlier turn."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """How a generation went: the last thing it says, when every answer's last token is out."""
+
+    usage: Usage
+    finish_reasons: tuple[str, ...]  # of each answer: stop or length
+    queue_ms: float  # from the request's arrival in the worker until its prompt began to be read
+    first_token_ms: float  # from the request's arrival in the worker
+    total_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A whole generation: its answers in order, and what the stream would have said around them."""
+
+    begun: Begun
+    texts: tuple[str, ...]
+    logprobs: tuple[tuple[TokenScore, ...], ...]  # of each answer; empty unless asked for
+    generated: Generated
 
 
 @dataclass(frozen=True, slots=True)

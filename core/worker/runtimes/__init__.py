@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 
 from core.errors import RuntimeUnavailable
-from core.types import Runtime
+from core.types import TEXT_TO_TEXT_TASKS, Runtime
+from core.worker.generation.base import Generator
 from core.worker.runtimes.base import LoadRequest, Progress
 from core.worker.runtimes.base import Runtime as LoadedModel
 
@@ -13,6 +14,12 @@ LOADERS: dict[Runtime, str] = {
     Runtime.TRANSFORMERS: "core.worker.runtimes.transformers_encoder",
     Runtime.SENTENCE_TRANSFORMERS: "core.worker.runtimes.sentence_transformer",
     Runtime.ONNXRUNTIME: "core.worker.runtimes.onnxruntime_encoder",
+}
+GENERATORS: dict[tuple[Runtime, bool], str] = {  # runtime, whether the model is an encoder-decoder
+    (Runtime.TRANSFORMERS, False): "core.worker.runtimes.transformers_decoder",
+    (Runtime.TRANSFORMERS, True): "core.worker.runtimes.transformers_seq2seq",
+    (Runtime.ONNXRUNTIME, False): "core.worker.runtimes.onnxruntime_decoder",
+    (Runtime.LLAMA_CPP, False): "core.worker.runtimes.llama_cpp",
 }
 
 _TRANSFORMERS = (
@@ -54,13 +61,18 @@ PRELOADS: dict[Runtime, tuple[str, ...]] = {
 }
 
 
-def load(request: LoadRequest, on_progress: Progress) -> LoadedModel:
+def _module(request: LoadRequest) -> str:
+    task = request.tasks[0]
+    return GENERATORS[request.runtime, task in TEXT_TO_TEXT_TASKS] if task.generates else LOADERS[request.runtime]
+
+
+def load(request: LoadRequest, on_progress: Progress) -> LoadedModel | Generator:
     """Loads and warms the model of `request`.
 
     Raises RuntimeUnavailable, CorruptModel, LoadFailed, RemoteCodeRefused, PickleRefused, InsufficientMemory.
     """
     try:
-        module = importlib.import_module(LOADERS[request.runtime])
+        module = importlib.import_module(_module(request))
     except ImportError as error:
         raise RuntimeUnavailable(
             f"{request.name} needs the library {request.runtime}, which does not import here: {error}. "

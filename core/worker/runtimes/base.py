@@ -37,6 +37,9 @@ class LoadRequest:
     context_length: int | None = None  # tokens; only ever below the model's own
     max_batch_tokens: int | None = None
     allow_pickle: bool = False
+    gpu_layers: int | None = None  # of a GGUF model
+    max_sequences: int = 8  # answers generated at once
+    max_cached_tokens: int | None = None  # of all sequences together
     threads: int | None = None
     passes: int = 1  # forward passes at once, where a runtime can
     name: str = "this model"  # for messages

@@ -1,0 +1,95 @@
+"""What a runtime offers for generation: token ids in, the scores of the next token out, for several sequences at once.
+
+A sequence lives in a slot, a number from 0 to `max_sequences` - 1, and the runtime keeps the keys and values of the
+tokens that slot has read. Which tokens those are is the scheduler's to know; so are sampling, text and stopping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from core.types import Message, ModelInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Tokens for one slot to read, after those that it has read."""
+
+    slot: int
+    tokens: Sequence[int]  # a slice of the prompt, or the one token that was drawn last
+    start: int  # how many tokens the slot holds before them
+    wants_logits: bool  # whether the scores after the last of them are needed
+
+
+class TextStream(Protocol):
+    """Tokens of one answer to text, bit by bit. Never gives half a character."""
+
+    def push(self, token: int) -> str:
+        """The text that is certain once `token` has come; empty while a character is incomplete."""
+        ...
+
+    def flush(self) -> str:
+        """What is left at the end."""
+        ...
+
+
+class Codec(Protocol):
+    """Text to tokens and back. Used by the text thread, a TextStream by the model thread."""
+
+    eos_ids: frozenset[int]  # any of these ends an answer
+
+    def encode(self, text: str) -> list[int]:
+        """A prompt as it was written: special tokens of the tokenizer's own (BOS, T5's </s>) are added."""
+        ...
+
+    def encode_chat(self, text: str) -> list[int]:
+        """A rendered chat: control tokens written in it are read as such and no other is added."""
+        ...
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """A chat as the model's own template writes it, with the opening of the assistant's answer.
+
+        A model with no template gets a plain one, and `has_template` is false. Raises TemplateFailed.
+        """
+        ...
+
+    @property
+    def has_template(self) -> bool: ...
+
+    def piece(self, token: int) -> str:
+        """One token as text, for logprobs; bytes that are no character by themselves as U+FFFD."""
+        ...
+
+    def stream(self) -> TextStream: ...
+
+
+class Generator(Protocol):
+    """A loaded model that generates. Used by one thread, the model thread."""
+
+    name: str
+    info: ModelInfo  # context_length is always set
+    codec: Codec
+    max_sequences: int  # slots
+    max_cached_tokens: int  # over all slots; at least one context
+    prefill_tokens: int  # prompt tokens in one step beyond which running answers would wait too long
+    is_encoder_decoder: bool  # its prompt is read by `encode`; its slots cannot be continued
+
+    def encode(self, slot: int, prompt: Sequence[int]) -> list[int]:
+        """Encoder-decoders only: reads the prompt and returns the tokens that the answer's reading begins with."""
+        ...
+
+    def step(self, chunks: Sequence[Chunk]) -> list[np.ndarray | None]:
+        """One pass. Returns for each chunk float32 (vocabulary,) after its last token, or None when not wanted.
+
+        No two chunks share a slot. Raises InsufficientMemory, which leaves every slot as it was; ContextLost.
+        """
+        ...
+
+    def trim(self, slot: int, length: int) -> int:
+        """Forgets what the slot holds beyond `length` tokens. Returns how many it holds then: `length`, or 0 where
+        the runtime can only forget everything."""
+        ...
