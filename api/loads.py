@@ -10,13 +10,14 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field, field_validator, model_validator
 
 from api.auth import Admin
-from api.names import Name, check_new_name
+from api.names import Name
 from api.responses import JSON
 from api.routing import Route
 from api.sse import EVENT_STREAM, EventStream
 from api.wire import Body, Wire
 from core.core import Core
 from core.fleet.job import LoadJob
+from core.names import check_new_name
 from core.types import ModelSpec, Quantization, Runtime, Task
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,2})?")

@@ -10,11 +10,11 @@ from api.responses import JSON
 from api.routing import Route
 from api.wire import Wire
 from core.core import Core
+from core.limits import BATCH_ROWS
 from core.types import State, Task
 from core.views import ModelView
 
 MIB = 1024 * 1024
-BATCH_ROWS = 128  # rows that one forward pass holds at most
 # what infinity's clients call the tasks that infinity has
 _CAPABILITIES = {Task.FEATURE_EXTRACTION: "embed", Task.TEXT_CLASSIFICATION: "classify"}
 

@@ -6,13 +6,9 @@ import re
 from typing import Any
 
 from core.errors import InvalidRequest
+from core.names import check_new_name
 from core.types import ModelSpec, Quantization, Runtime, Task
 
-# the rule of the REST API for new names: letters and digits of any script, in parts joined by a slash
-_PART = r"\w[\w.@:+-]*"
-_NAME = re.compile(rf"{_PART}(/{_PART})*")
-_MAX_NAME = 200  # characters
-_CALLS = ("predict", "events", "cancel", "unload", "tasks", "load")  # what follows a name in a path of the API
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,2})?")
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -31,12 +27,12 @@ def model_spec(source: str, *, name: str | None = None, device: str | None = Non
         raise InvalidRequest("Type the id of a model first, such as org/name.")
     said_name = (name or "").strip()
     name = said_name or default_name(source)
-    if len(name) > _MAX_NAME or not _NAME.fullmatch(name) or name.rsplit("/", 1)[-1] in _CALLS:
+    try:
+        check_new_name(name)
+    except ValueError as error:
         if not said_name:
-            raise InvalidRequest(f"{source[:80]!r} is not a model's source. Write a Hub id such as org/name.")
-        raise InvalidRequest(
-            f"{name[:80]!r} cannot be a model's name. Use letters, digits and . _ - @ : + in parts joined by /."
-        )
+            raise InvalidRequest(f"{source[:80]!r} is not a model's source. Write a Hub id such as org/name.") from None
+        raise InvalidRequest(f"{name[:80]!r} cannot be a model's name: it {error}.") from None
     if device and not _DEVICE.fullmatch(device):
         raise InvalidRequest("`device` must be auto, cpu, cuda or cuda:N.")
     said = {key: value for key, value in options.items() if value}

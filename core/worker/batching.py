@@ -18,13 +18,13 @@ from threading import Condition, get_ident
 import numpy as np
 
 from core.errors import BerthError, InternalError
+from core.limits import BATCH_ROWS
 from core.worker.runtimes.base import ContextLost, Runtime
 from core.worker.tasks.base import Prepared
 
 log = logging.getLogger(__name__)
 
-NEIGHBOURS = 64  # rows shorter, and rows longer, than the first that are looked at for a batch
-MAX_ROWS = 2 * NEIGHBOURS  # in one forward pass
+NEIGHBOURS = BATCH_ROWS // 2  # rows shorter, and rows longer, than the first that are looked at for a batch
 
 
 class Job:

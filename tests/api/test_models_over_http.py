@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
+from core.limits import BATCH_ROWS
 from tests.serving import Served
 
 LOAD_A = {"model_name": "a", "model_path": "a"}
@@ -116,14 +117,8 @@ async def test_the_list_is_that_of_the_guide_of_openai_and_of_infinity(shared):
     assert (first["id"], first["object"], first["owned_by"]) == ("a", "model", "infinity")
     assert first["created"] > 1_700_000_000
     assert set(first["stats"]) == {"queue_fraction", "queue_absolute", "results_pending", "batch_size"}
+    assert first["stats"]["batch_size"] == BATCH_ROWS
     assert (first["backend"], first["capabilities"]) == ("transformers", ["classify"])
-
-
-def test_the_batch_size_told_is_the_workers():
-    from api.models import BATCH_ROWS
-    from core.worker.batching import MAX_ROWS
-
-    assert BATCH_ROWS == MAX_ROWS
 
 
 @pytest.mark.parametrize("path", ["/models/org/c", "/models/org%2Fc", "/models/org%2fc"])

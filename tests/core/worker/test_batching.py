@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import InsufficientMemory, InternalError, InvalidRequest
+from core.limits import BATCH_ROWS
 from core.worker.batching import Batcher, Job, cheapest
 from core.worker.runtimes.base import ContextLost, Row
 from core.worker.tasks.base import Prepared
@@ -123,6 +124,15 @@ def test_a_row_over_the_limit_runs_alone():
     batcher.add(job_of([50, 2, 2]))
     drain(batcher)
     assert sorted(runtime.batches) == [[2, 2], [50]]
+
+
+@pytest.mark.parametrize("pads", [True, False])
+def test_a_pass_never_holds_more_rows_than_is_told(pads):
+    runtime = Echo(max_batch_tokens=10**6, overhead_tokens=10**6, pads=pads)
+    batcher = Batcher(runtime)
+    batcher.add(job_of([1] * 3 * BATCH_ROWS))
+    drain(batcher)
+    assert max(map(len, runtime.batches)) <= BATCH_ROWS
 
 
 def test_a_large_request_does_not_hold_back_a_small_one():
