@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 
@@ -36,6 +37,7 @@ def obey(command: str) -> None:
             os._exit(0)
         case ["hang"]:
             os.kill(os.getpid(), signal.SIGSTOP)
+            Event().wait()  # this thread may run on for a moment before the process stops
         case ["flood"]:
             for _ in range(1600):
                 os.write(2, b"x" * 65535 + b"\n")
