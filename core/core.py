@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ from core.fleet.launcher import Launcher
 from core.fleet.loading import Loader
 from core.fleet.record import Record
 from core.fleet.registry import Registry
+from core.generation import Item, join, stream
 from core.hub import Hub
 from core.hub.catalog import Catalog
 from core.memory.probe import Probe
 from core.params import parse_items, parse_params
 from core.settings import Settings
-from core.types import LoadEvent, ModelSpec, Reply, State, Task, Timing
+from core.types import Completion, LoadEvent, ModelSpec, Prompt, Reply, Sampling, State, Task, Timing
 from core.views import ModelView, view
 
 VERSION = "0.1.0"
@@ -162,6 +163,34 @@ class Core:
             if chosen not in record.info.tasks:
                 raise TaskNotSupported(f"{name} cannot do {chosen}; it can do: {', '.join(record.info.tasks)}.")
             return await self._ask(record, chosen, parse_items(chosen, items), parse_params(chosen, fields))
+
+    async def generate(
+        self, prompt: Prompt, sampling: Sampling, model: str | None = None, task: Task = Task.TEXT_GENERATION
+    ) -> AsyncGenerator[Item]:
+        """Answers to `prompt` as they are written: `Begun`, the deltas, last `Generated`.
+
+        The first item raises whatever comes before generation. Closing the generator stops the model within one step.
+        """
+        async with self.registry.lease(self.resolve(model, task), task) as record:
+            assert record.worker is not None
+            worker, patience_s = record.worker, self.settings.request_timeout_s
+            try:
+                async with contextlib.aclosing(stream(record, prompt, sampling, patience_s)) as items:
+                    async for item in items:
+                        yield item
+            except DeadlineExceeded:
+                self.registry.in_background(worker.is_alive(patience_s))
+                raise
+
+    async def complete(
+        self, prompt: Prompt, sampling: Sampling, model: str | None = None, task: Task = Task.TEXT_GENERATION
+    ) -> Completion:
+        """As `generate`, read to its end."""
+        return await join(self.generate(prompt, sampling, model, task), sampling.n)
+
+    def set_default(self, task: Task, name: str) -> None:
+        """The model that requests for `task` mean from now on when they name none."""
+        self._defaults[task] = name
 
     async def _ask(self, record: Record, task: Task, items: list[Any], params: dict[str, Any]) -> Reply:
         assert record.worker is not None

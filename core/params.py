@@ -20,7 +20,9 @@ MAX_LABELS = 256  # candidate labels of a zero-shot request
 AGGREGATIONS = ("none", "simple", "first", "average", "max")
 
 
-def _integer(low: int, high: int) -> Check:
+def integer(low: int, high: int) -> Check:
+    """A check for whole numbers from `low` to `high`."""
+
     def check(name: str, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise InvalidRequest(f"`{name}` must be a whole number from {low} to {high}.")
@@ -29,7 +31,9 @@ def _integer(low: int, high: int) -> Check:
     return check
 
 
-def _number(low: float, high: float) -> Check:
+def number(low: float, high: float) -> Check:
+    """A check for numbers from `low` to `high`, never NaN."""
+
     def check(name: str, value: Any) -> float:
         # the comparison is false for NaN, so NaN is refused too
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
@@ -39,7 +43,8 @@ def _number(low: float, high: float) -> Check:
     return check
 
 
-def _flag(name: str, value: Any) -> bool:
+def flag(name: str, value: Any) -> bool:
+    """`value` as it is when it is true or false. Raises InvalidRequest."""
     if not isinstance(value, bool):
         raise InvalidRequest(f"`{name}` must be true or false.")
     return value
@@ -89,28 +94,28 @@ def _template(name: str, value: Any) -> str:
     return template
 
 
-_TOKENS = _integer(1, 1_000_000)
-_SEED = _integer(0, 2**63 - 1)
+_TOKENS = integer(1, 1_000_000)
+_SEED = integer(0, 2**63 - 1)
 
 # field → check. `texts` is the only way in for texts: `text` is a list of one.
 _FIELDS: dict[str, Check] = {
     "max_length": _TOKENS,
     "max_new_tokens": _TOKENS,
-    "temperature": _number(0.0, 10.0),
-    "top_p": _number(0.0, 1.0),
-    "top_k": _integer(1, 1000),
-    "do_sample": _flag,
-    "repetition_penalty": _number(0.01, 10.0),
+    "temperature": number(0.0, 10.0),
+    "top_p": number(0.0, 1.0),
+    "top_k": integer(1, 1000),
+    "do_sample": flag,
+    "repetition_penalty": number(0.01, 10.0),
     "seed": _SEED,
-    "normalize": _flag,
+    "normalize": flag,
     "aggregation_strategy": _one_of(*AGGREGATIONS),
     "candidate_labels": _texts(1, MAX_LABELS),
-    "multi_label": _flag,
+    "multi_label": flag,
     "hypothesis_template": _template,
-    "stride": _integer(0, 100_000),
-    "dimensions": _integer(1, 100_000),
+    "stride": integer(0, 100_000),
+    "dimensions": integer(1, 100_000),
     "prompt_name": valid_text,
-    "handle_impossible_answer": _flag,
+    "handle_impossible_answer": flag,
     "function_to_apply": _one_of("softmax", "sigmoid", "none"),
     "targets": _texts(1, 1000),
 }

@@ -52,6 +52,13 @@ class Settings(BaseSettings):
     passes: int = _env(
         "BERTH_PASSES", 1, "Passes that an ONNX encoder runs at once on a CPU, its threads divided.", ge=1, le=64
     )
+    max_sequences: int = _env("BERTH_MAX_SEQUENCES", 8, "Answers one model generates at once.", ge=1, le=256)
+    max_cached_tokens: int | None = _env(
+        "BERTH_MAX_CACHED_TOKENS",
+        None,
+        "Tokens of all running answers of one model; unset: the runtime's choice.",
+        ge=8,
+    )
     classify_model: str | None = _env("BERTH_CLASSIFY_MODEL", None, "Model of `POST /predict`.")
     embed_model: str = _env(
         "BERTH_EMBED_MODEL", "paraphrase-multilingual-MiniLM-L12-v2", "Model of `/api/v1/embed` and its kin."

@@ -101,6 +101,9 @@ class Loader:
             "context_length": spec.context_length,
             "max_batch_tokens": spec.max_batch_tokens,
             "allow_pickle": self._settings.allow_pickle_weights,
+            "gpu_layers": spec.gpu_layers,
+            "max_sequences": self._settings.max_sequences,
+            "max_cached_tokens": self._settings.max_cached_tokens,
             "threads": self._settings.threads,
             "passes": self._settings.passes,
         }

@@ -48,7 +48,7 @@ class Worker:
         reader, self._writer = await asyncio.open_connection(sock=self.process.sock)
         self._reading = asyncio.create_task(self._read(reader))
 
-    async def call(self, op: str, *, deadline_s: float, on_event: Event | None = None, **fields: Any) -> Any:
+    async def call(self, op: str, *, deadline_s: float | None, on_event: Event | None = None, **fields: Any) -> Any:
         """One request and its result.
 
         Raises what the worker raised, WorkerCrashed when it dies meanwhile, DeadlineExceeded when it takes too

@@ -1,8 +1,9 @@
 """One model's process: reads requests from its socket, tokenises on one thread, runs the model on another.
 
-Requests: `{"id", "op"}` with op `load` (`request`), `run` (`task`, `items`, `params`), `cancel` (`target`), `trim`
-or `ping`. Answers: `{"id", "result"}` or `{"id", "error": {"type", "message"}}`; a load also sends
-`{"id", "event": {"stage", …}}`. End of file means that the front process is done with this model, or gone.
+Requests: `{"id", "op"}` with op `load` (`request`), `run` (`task`, `items`, `params`), `generate` (`prompt`,
+`sampling`), `cancel` (`target`), `trim` or `ping`. Answers: `{"id", "result"}` or `{"id", "error": {"type",
+"message"}}`; a load also sends `{"id", "event": {"stage", …}}`, a generation `{"id", "event": {"begun" | "delta": …}}`.
+End of file means that the front process is done with this model, or gone.
 """
 
 from __future__ import annotations
@@ -19,20 +20,24 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from threading import Lock, Thread
-from typing import Any
+from typing import Any, cast
 
 from core import wire
-from core.errors import BerthError, InternalError
+from core.errors import BerthError, InternalError, TaskNotSupported
 from core.types import Quantization, Runtime, Task
 from core.worker import runtimes, tasks
 from core.worker.batching import Batcher, Job
+from core.worker.generation import prompts
+from core.worker.generation.answer import Job as GenerationJob
+from core.worker.generation.base import Generator
+from core.worker.generation.scheduler import Scheduler
 from core.worker.runtimes.base import ContextLost, LoadRequest
 from core.worker.runtimes.base import Runtime as LoadedModel
 from core.worker.tasks.base import Prepared
 
 log = logging.getLogger(__name__)
 
-Load = Callable[[LoadRequest, Callable[[str, dict[str, Any]], None]], LoadedModel]
+Load = Callable[[LoadRequest, Callable[[str, dict[str, Any]], None]], LoadedModel | Generator]
 Prepare = Callable[[Task, LoadedModel, list[Any], dict[str, Any]], Prepared]
 
 CONTEXT_LOST = 70  # exit status: the device's context is gone, only a new process gets another
@@ -47,10 +52,12 @@ class Server:
         self._prepare_items = prepare
         self._send_lock = Lock()  # guards the socket's write side: two threads answer
         self._text = ThreadPoolExecutor(1, "text")
-        self._model: LoadedModel | None = None
+        self._model: LoadedModel | None = None  # one that reads, with its batcher,
         self._batcher: Batcher | None = None
+        self._generator: Generator | None = None  # or one that writes, with its scheduler
+        self._scheduler: Scheduler | None = None
         self._text_since: float | None = None  # monotonic seconds at which the text thread took what it is at
-        self._jobs: dict[int, Job] = {}  # in flight by request id; the text thread's alone
+        self._jobs: dict[int, Job | GenerationJob] = {}  # in flight by request id; the text thread's alone
 
     def serve(self) -> None:
         """Until the front process closes the socket."""
@@ -60,6 +67,8 @@ class Server:
                     Thread(target=self._load, args=(message,), name="model", daemon=True).start()
                 case "run":
                     self._on_text_thread(message["id"], self._prepare, message)
+                case "generate":
+                    self._on_text_thread(message["id"], self._generate, message)
                 case "cancel":
                     self._on_text_thread(0, self._cancel, message["target"])
                 case "trim":
@@ -81,7 +90,8 @@ class Server:
 
     def _busy_s(self) -> float:
         """Seconds that the slower of the two threads has been at its present piece of work."""
-        starts = (self._text_since, self._batcher.busy_since if self._batcher else None)
+        queues = (self._batcher, self._scheduler)
+        starts = (self._text_since, *(queue.busy_since for queue in queues if queue is not None))
         return max((time.monotonic() - start for start in starts if start is not None), default=0.0)
 
     def _send(self, message: dict[str, Any]) -> None:
@@ -106,22 +116,31 @@ class Server:
         call_id = message["id"]
         try:
             request = _load_request(message["request"])
-            self._model = self._load_model(
+            model = self._load_model(
                 request, lambda stage, data: self._send({"id": call_id, "event": {"stage": stage, **data}})
             )
-            self._batcher = Batcher(self._model)
-            self._send({"id": call_id, "result": asdict(self._model.info)})
+            queue = self._queue_for(model)
+            self._send({"id": call_id, "result": asdict(model.info)})
         except BaseException as error:  # tokenizers panic with a BaseException of their own
             self._fail(call_id, error)
             return
-        for _ in range(self._model.passes - 1):
-            Thread(target=self._run_model, args=(self._batcher,), name="model", daemon=True).start()
-        self._run_model(self._batcher)
+        for _ in range(self._model.passes - 1 if self._model else 0):
+            Thread(target=self._run_model, args=(queue,), name="model", daemon=True).start()
+        self._run_model(queue)
 
-    def _run_model(self, batcher: Batcher) -> None:
+    def _queue_for(self, model: LoadedModel | Generator) -> Batcher | Scheduler:
+        if model.info.tasks[0].generates:
+            self._generator = cast(Generator, model)
+            self._scheduler = Scheduler(self._generator)
+            return self._scheduler
+        self._model = cast(LoadedModel, model)
+        self._batcher = Batcher(self._model)
+        return self._batcher
+
+    def _run_model(self, queue: Batcher | Scheduler) -> None:
         """A model thread, for as long as there is a model."""
         try:
-            batcher.run()
+            queue.run()
         except BaseException as error:
             log.critical("the model thread has ended", exc_info=error)
             os._exit(CONTEXT_LOST)
@@ -129,17 +148,48 @@ class Server:
     def _prepare(self, message: dict[str, Any]) -> None:
         """On the text thread: texts to rows."""
         call_id = message["id"]
-        assert self._model is not None
+        if self._model is None:
+            raise TaskNotSupported("This model generates text; it cannot do that task.")
         assert self._batcher is not None
         prepared = self._prepare_items(Task(message["task"]), self._model, message["items"], message["params"])
         job = Job(prepared, lambda done: self._finished(call_id, done))
         self._jobs[call_id] = job
         self._batcher.add(job)
 
+    def _generate(self, message: dict[str, Any]) -> None:
+        """On the text thread: a prompt to tokens, and into the queue."""
+        call_id = message["id"]
+        if self._generator is None or self._scheduler is None:
+            raise TaskNotSupported("This model does not generate text. Choose one that does; GET /models says which.")
+        prompt = prompts.read(message["prompt"])
+        job = prompts.prepare(
+            self._generator,
+            prompt,
+            prompts.read_sampling(message["sampling"]),
+            on_delta=lambda delta: self._send({"id": call_id, "event": {"delta": asdict(delta)}}),
+            on_done=lambda done: self._on_text_thread(call_id, self._generated, call_id, done),
+        )
+        has_template = self._generator.codec.has_template if prompt.messages is not None else None
+        begun = {"prompt_tokens": len(job.prompt), "has_chat_template": has_template}
+        self._send({"id": call_id, "event": {"begun": begun}})
+        self._jobs[call_id] = job
+        self._scheduler.add(job)
+
+    def _generated(self, call_id: int, job: GenerationJob) -> None:
+        """On the text thread: the end of a generation."""
+        if self._jobs.pop(call_id, None) is None:
+            return  # cancelled
+        if job.error is not None:
+            raise job.error
+        self._send({"id": call_id, "result": prompts.outcome(job)})
+
     def _cancel(self, target: int) -> None:
         """On the text thread, so after the tokenising of what it cancels."""
         job = self._jobs.pop(target, None)
-        if job is not None and self._batcher is not None:
+        if isinstance(job, GenerationJob):
+            assert self._scheduler is not None
+            self._scheduler.cancel(job)
+        elif job is not None and self._batcher is not None:
             self._batcher.cancel(job)
 
     def _trim(self, call_id: int) -> None:

@@ -2,7 +2,8 @@
 
 Run as `python -m tests.fakes.runtime FD`: the real fork server and the real worker around this runtime.
 A text is a command, `wait:FIFO` blocks in the model until something is written to that FIFO. The file
-`load.txt` in the model's directory holds a command that is carried out while loading.
+`load.txt` in the model's directory holds a command that is carried out while loading. A model that generates is a
+`tests.fakes.generator.Writer`.
 """
 
 import ctypes
@@ -22,6 +23,7 @@ from core.worker import main
 from core.worker.forkserver import ForkServer
 from core.worker.runtimes.base import ContextLost, Row
 from core.worker.tasks.base import Prepared
+from tests.fakes.generator import CONTEXT, Writer
 
 
 def obey(command: str) -> None:
@@ -76,6 +78,11 @@ def load(request, on_progress):
     command = Path(request.path, "load.txt")
     if command.exists():
         obey(command.read_text())
+    if request.tasks[0].generates:
+        info = ModelInfo(
+            request.tasks, request.runtime, "cpu", "float32", "fake", context_length=CONTEXT, has_chat_template=True
+        )
+        return Writer(info, obey, max_sequences=request.max_sequences)
     return Obedient(ModelInfo(request.tasks, request.runtime, "cpu", "float32", "fake"))
 
 

@@ -41,6 +41,7 @@ class Codec(Protocol):
     """Text to tokens and back. Used by the text thread, a TextStream by the model thread."""
 
     eos_ids: frozenset[int]  # any of these ends an answer
+    size: int  # one more than the highest token
 
     def encode(self, text: str) -> list[int]:
         """A prompt as it was written: special tokens of the tokenizer's own (BOS, T5's </s>) are added."""

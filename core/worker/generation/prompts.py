@@ -1,0 +1,73 @@
+"""A request to generate, from the wire to a job for the scheduler, and its outcome back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from core.errors import ContextOverflow, InvalidRequest
+from core.types import Delta, Prompt, Sampling
+from core.worker.generation.answer import Job
+from core.worker.generation.base import Generator
+
+DEFAULT_MAX_TOKENS = 1024  # of an answer, when the request does not say
+
+
+def read(raw: dict[str, Any]) -> Prompt:
+    """The prompt as it crossed the wire."""
+    lists = {name: tuple(raw[name]) if raw[name] is not None else None for name in ("ids", "messages")}
+    return Prompt(text=raw["text"], **lists)
+
+
+def read_sampling(raw: dict[str, Any]) -> Sampling:
+    return Sampling(**{**raw, "stop": tuple(raw["stop"])})
+
+
+def prepare(
+    runtime: Generator,
+    prompt: Prompt,
+    sampling: Sampling,
+    on_delta: Callable[[Delta], None],
+    on_done: Callable[[Job], None],
+) -> Job:
+    """The prompt as tokens. Raises InvalidRequest, ContextOverflow, TemplateFailed."""
+    ids = _ids(runtime, prompt)
+    context = runtime.info.context_length
+    assert context is not None
+    room = min(context, runtime.max_cached_tokens) - (0 if runtime.is_encoder_decoder else len(ids))
+    if len(ids) > context or room < 1:
+        raise ContextOverflow(
+            f"The prompt has {len(ids):,} tokens; {runtime.name} reads {context:,}, the answer included. "
+            "Send less, or load the model with a larger `context_length`."
+        )
+    wanted = sampling.max_tokens if sampling.max_tokens is not None else DEFAULT_MAX_TOKENS
+    return Job(ids, sampling, min(wanted, room), on_delta, on_done)
+
+
+def _ids(runtime: Generator, prompt: Prompt) -> list[int]:
+    codec = runtime.codec
+    if prompt.messages is not None:
+        ids = codec.encode_chat(codec.render(prompt.messages))
+    elif prompt.ids is not None:
+        ids = list(prompt.ids)
+        if outside := next((each for each in ids if not 0 <= each < codec.size), None):
+            raise InvalidRequest(f"{runtime.name} has no token {outside}; its tokens are 0 to {codec.size - 1:,}.")
+    else:
+        ids = codec.encode(prompt.text or "")
+    if not ids:
+        raise InvalidRequest(f"The prompt gives no token to {runtime.name}. Send some text.")
+    return ids
+
+
+def outcome(job: Job) -> dict[str, Any]:
+    """What the last message says. Times are in ms from the request's arrival."""
+    started, first = job.started_at or job.added_at, job.first_token_at or time.monotonic()
+    return {
+        "usage": asdict(job.usage),
+        "finish_reasons": [answer.finish_reason for answer in job.answers],
+        "queue_ms": (started - job.added_at) * 1000,
+        "first_token_ms": (first - job.added_at) * 1000,
+        "total_ms": (time.monotonic() - job.added_at) * 1000,
+    }
