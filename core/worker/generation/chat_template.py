@@ -44,6 +44,7 @@ _WRITERS = (  # filters that write their value out as text
     "string", "tojson", "join", "pprint", "escape", "e", "safe", "forceescape", "replace", "upper", "lower", "trim",
     "title", "capitalize", "center", "indent", "striptags", "urlencode", "wordcount", "truncate", "xmlattr",
 )  # fmt: skip
+_WIDENERS = ("center", "indent", "batch", "slice", "truncate", "tojson", "round")  # filters that take a width or count
 _ABSENT_FILTERS = ("format", "urlize", "wordwrap", "random", "filesizeformat")
 
 
@@ -163,7 +164,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             del self.filters[name]
         self.filters["tojson"] = _tojson
         for name, found in self.filters.items():
-            self.filters[name] = _bounded(found, writes=name in _WRITERS)
+            self.filters[name] = _bounded(name, found)
         del self.globals["lipsum"]
         self.globals |= {"raise_exception": _raise, "strftime_now": _strftime_now}
 
@@ -250,20 +251,21 @@ def _weigh(value: Any) -> None:
             raise _TooMuch("it writes out a value that is too large")
 
 
-def _bounded(call: Callable[..., Any], *, writes: bool) -> Callable[..., Any]:
-    """A filter that refuses widths, counts and values beyond the bounds."""
+def _bounded(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter `name`, refusing widths, counts and values beyond the bounds."""
 
     @wraps(call)  # Jinja's marks for what a filter is passed are attributes of it
     def bounded(*args: Any, **kwargs: Any) -> Any:
-        for value in (*args, *kwargs.values()):
-            if isinstance(value, int) and abs(value) > MAX_WIDTH and args and value is not args[0]:
-                raise _TooMuch(f"it asks a filter for {value:,}")
-            if writes and isinstance(value, str | list | tuple | Mapping):
+        given = [*args, *kwargs.values()]
+        for value in given:
+            if name in _WIDENERS and isinstance(value, int) and abs(value) > MAX_WIDTH:
+                raise _TooMuch(f"it asks the filter {name} for {value:,}")
+            if name in _WRITERS and isinstance(value, str | list | tuple | Mapping):
                 _weigh(value)
-        given = [value for value in (*args, *kwargs.values()) if isinstance(value, str)]
-        if call.__name__ == "do_replace" and len(given) >= 3:
-            _check_replacement(*given[:3])
-        if call.__name__ in ("do_join", "sync_do_join"):
+        texts = [value for value in given if isinstance(value, str)]
+        if name == "replace" and len(texts) >= 3:
+            _check_replacement(*texts[:3])
+        if name == "join":
             _check_joining(args, kwargs)
         return call(*args, **kwargs)
 

@@ -98,11 +98,12 @@ class Scheduler:
     def _leave(self) -> None:
         """Answers that are finished, cancelled or failed give up their slots, and their jobs are told."""
         self._waiting = deque(answer for answer in self._waiting if not answer.job.is_over)
-        for answer in [each for each in self._running if each.finish_reason or each.job.is_over]:
+        leaving = [answer for answer in self._running if answer.finish_reason or answer.job.is_over]
+        for answer in leaving:
             self._running.remove(answer)
             self._release(answer)
-            job = answer.job
-            if not job.is_over and all(each.finish_reason for each in job.answers):
+        for job in dict.fromkeys(answer.job for answer in leaving):
+            if not job.is_over and all(answer.finish_reason for answer in job.answers):
                 job.on_done(job)
 
     def _release(self, answer: Answer) -> None:

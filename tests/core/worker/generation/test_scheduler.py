@@ -1,0 +1,279 @@
+"""The scheduler over a generator that checks every step: who runs when, and what is left afterwards."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from core.errors import BerthError, ContextOverflow, CorruptModel, InsufficientMemory, InternalError, InvalidRequest
+from core.types import Delta, ModelInfo, Prompt, Runtime, Sampling, Task
+from core.worker.generation import prompts
+from core.worker.generation.answer import Job
+from core.worker.generation.scheduler import Scheduler
+from tests.fakes.generator import CONTEXT, Writer
+
+INFO = ModelInfo((Task.TEXT_GENERATION,), Runtime.TRANSFORMERS, "cpu", "float32", "fake", context_length=CONTEXT)
+GREEDY = Sampling(temperature=0)
+
+
+class Desk:
+    """A scheduler, stepped by hand, and what its answers said."""
+
+    def __init__(self, obey=lambda command: None, **options) -> None:
+        self.writer = Writer(INFO, obey, **options)
+        self.scheduler = Scheduler(self.writer)
+        self.deltas: dict[Job, list[Delta]] = {}
+        self.done: list[Job] = []
+
+    def ask(self, text: str, sampling: Sampling = GREEDY) -> Job:
+        deltas: list[Delta] = []
+        job = prompts.prepare(self.writer, Prompt(text=text), sampling, deltas.append, self.done.append)
+        self.deltas[job] = deltas
+        self.scheduler.add(job)
+        return job
+
+    def run(self, limit: int = 10_000) -> None:
+        """Steps until nothing is left."""
+        for _ in range(limit):
+            self.scheduler.step()
+            if not (self.scheduler.load.running or self.scheduler.load.waiting):
+                return
+        raise AssertionError("the scheduler does not come to an end")
+
+    def text(self, job: Job, index: int = 0) -> str:
+        return "".join(delta.text for delta in self.deltas[job] if delta.index == index)
+
+    def slots_read_in(self, step: int) -> set[int]:
+        return {chunk.slot for chunk in self.writer.steps[step]}
+
+
+def raising(errors: dict[str, Exception]):
+    def obey(command: str) -> None:
+        if command in errors:
+            raise errors[command]
+
+    return obey
+
+
+def test_an_answer_comes_in_deltas_and_ends_once():
+    desk = Desk()
+    job = desk.ask("say:안녕 🙂")
+    desk.run()
+    assert desk.text(job) == "안녕 🙂"
+    assert [delta.finish_reason for delta in desk.deltas[job]].count("stop") == 1
+    assert desk.deltas[job][-1].finish_reason == "stop"
+    assert desk.done == [job]
+    assert job.usage.completion_tokens == sum(delta.tokens for delta in desk.deltas[job]) == len("안녕 🙂".encode()) + 1
+
+
+def test_max_tokens_end_it_and_no_half_character_is_sent_before():
+    desk = Desk()
+    job = desk.ask("say:가나", Sampling(temperature=0, max_tokens=4))
+    desk.run()
+    assert desk.text(job).startswith("가")
+    assert desk.deltas[job][-1].finish_reason == "length"
+    assert all("\ufffd" not in delta.text for delta in desk.deltas[job][:-1])
+
+
+def test_the_end_token_is_passed_over_when_asked():
+    desk = Desk()
+    job = desk.ask("say:ab", Sampling(temperature=0, ignore_eos=True, max_tokens=9))
+    desk.run()
+    assert job.usage.completion_tokens == 9
+    assert desk.deltas[job][-1].finish_reason == "length"
+
+
+def test_a_stop_string_ends_it_across_tokens():
+    desk = Desk()
+    job = desk.ask("say:one END two", Sampling(temperature=0, stop=("END",)))
+    desk.run()
+    assert desk.text(job) == "one "
+    assert desk.deltas[job][-1].finish_reason == "stop"
+
+
+def test_answers_are_written_side_by_side():
+    desk = Desk()
+    jobs = [desk.ask(f"say:answer {index}") for index in range(4)]
+    desk.run()
+    assert [desk.text(job) for job in jobs] == [f"answer {index}" for index in range(4)]
+    assert any(len(step) == 4 for step in desk.writer.steps)
+
+
+def test_more_than_there_are_slots_for_wait_their_turn():
+    desk = Desk(max_sequences=2)
+    jobs = [desk.ask(f"say:{letter}{letter}") for letter in "abcde"]
+    desk.run()
+    assert [desk.text(job) for job in jobs] == ["aa", "bb", "cc", "dd", "ee"]
+    assert desk.done == jobs
+    assert max(len(step) for step in desk.writer.steps) == 2
+
+
+def test_a_long_prompt_stalls_neither_a_stream_nor_the_short_prompt_behind_it():
+    desk = Desk(prefill_tokens=64)
+    running = desk.ask("count:500")
+    desk.scheduler.step()
+    long = desk.ask("x" * 2000 + "\nsay:long")
+    short = desk.ask("say:short")
+    before = running.usage.completion_tokens
+    for _ in range(12):
+        desk.scheduler.step()
+    assert running.usage.completion_tokens == before + 12
+    assert desk.text(short) == "short"
+    assert desk.text(long) == ""
+    assert max(sum(len(chunk.tokens) for chunk in step) for step in desk.writer.steps) <= 64
+    desk.run()
+    assert desk.text(long) == "long"
+
+
+def test_a_cancelled_answer_leaves_before_the_next_step():
+    desk = Desk()
+    job, other = desk.ask("count:4000"), desk.ask("say:" + "y" * 50)
+    for _ in range(5):
+        desk.scheduler.step()
+    slot = job.answers[0].slot
+    desk.scheduler.cancel(job)
+    steps = len(desk.writer.steps)
+    desk.run()
+    assert all(slot not in desk.slots_read_in(step) for step in range(steps, len(desk.writer.steps)))
+    assert desk.done == [other]
+
+
+def test_cancelled_while_it_waits_it_never_runs():
+    desk = Desk(max_sequences=1)
+    first, second = desk.ask("say:first"), desk.ask("say:second")
+    desk.scheduler.step()
+    desk.scheduler.cancel(second)
+    desk.run()
+    assert desk.deltas[second] == []
+    assert desk.done == [first]
+
+
+def test_the_next_turn_reads_only_what_is_new():
+    desk = Desk()
+    history = "user says a lot of things " * 20
+    desk.ask(history + "\nsay:one")
+    desk.run()
+    steps = len(desk.writer.steps)
+    second = desk.ask(history + "\nsay:one more")
+    desk.run()
+    read = sum(len(chunk.tokens) for step in desk.writer.steps[steps:] for chunk in step)
+    assert desk.text(second) == "one more"
+    assert second.cached_tokens >= len(history)
+    assert read < len(second.prompt) - len(history) + 20
+
+
+def test_two_conversations_keep_a_slot_each():
+    desk = Desk(max_sequences=2)
+    left, right = "left " * 50, "right " * 50
+    for text in (left, right):
+        desk.ask(text + "\nsay:a")
+        desk.run()
+    again = [desk.ask(left + "\nsay:b"), desk.ask(right + "\nsay:b")]
+    desk.run()
+    assert all(job.cached_tokens >= 250 for job in again)
+
+
+def test_what_idle_slots_hold_makes_room():
+    desk = Desk(max_cached_tokens=400, max_sequences=4)
+    for letter in "abcd":
+        desk.ask(letter * 100 + "\nsay:x", Sampling(temperature=0, max_tokens=5))
+        desk.run()
+        assert desk.scheduler.load.cached_tokens <= 400
+    assert sum(map(len, desk.writer.slots.values())) <= 400
+
+
+def test_answers_that_would_not_fit_together_run_one_after_the_other():
+    desk = Desk(max_cached_tokens=300)
+    jobs = [desk.ask("say:" + letter * 150, Sampling(temperature=0, max_tokens=100)) for letter in "ab"]
+    desk.run()
+    assert max(len(step) for step in desk.writer.steps) == 1
+    assert [len(desk.text(job)) for job in jobs] == [100, 100]
+
+
+def test_several_answers_to_one_prompt():
+    desk = Desk()
+    job = desk.ask("say:same", Sampling(temperature=0, n=3))
+    desk.run()
+    assert [desk.text(job, index) for index in range(3)] == ["same"] * 3
+    assert desk.done == [job]
+
+
+def test_what_there_is_no_memory_for_fails_alone():
+    desk = Desk(raising({"oom": InsufficientMemory("full")}))
+    good = desk.ask("count:30")
+    desk.scheduler.step()
+    bad = desk.ask("oom")
+    desk.run()
+    assert type(bad.error) is InsufficientMemory
+    assert len(desk.text(good)) == 30
+    assert desk.text(desk.ask("say:after")) == ""
+    desk.run()
+    assert desk.done[-1].error is None
+
+
+def test_a_bug_in_the_runtime_is_told_and_slots_are_clean_afterwards():
+    desk = Desk(raising({"bug": ZeroDivisionError("a bug")}))
+    job = desk.ask("bug")
+    desk.run()
+    assert type(job.error) is InternalError
+    after = desk.ask("say:after")
+    desk.run()
+    assert desk.text(after) == "after"
+
+
+def test_scores_that_are_no_numbers_fail_their_answer_alone(monkeypatch):
+    desk = Desk()
+    good, bad = desk.ask("say:good"), desk.ask("say:bad")
+    step = desk.writer.step
+    monkeypatch.setattr(
+        desk.writer,
+        "step",
+        lambda chunks: [
+            scores * float("nan") if chunk.slot == bad.answers[0].slot else scores
+            for chunk, scores in zip(chunks, step(chunks), strict=True)
+        ],
+    )
+    desk.run()
+    assert type(bad.error) is CorruptModel
+    assert desk.text(good) == "good"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "error"),
+    [
+        (Prompt(text=""), InvalidRequest),
+        (Prompt(ids=(5, 9999)), InvalidRequest),
+        (Prompt(ids=(0, -1)), InvalidRequest),
+        (Prompt(text="x" * CONTEXT), ContextOverflow),
+    ],
+    ids=["empty", "too high", "negative", "too long"],
+)
+def test_prompts_that_cannot_be(prompt, error):
+    with pytest.raises(error):
+        prompts.prepare(Writer(INFO), prompt, GREEDY, print, print)
+
+
+def test_a_hundred_clients_that_leave_at_random_leave_nothing_behind():
+    rng = random.Random(2)
+    desk = Desk(max_sequences=4, max_cached_tokens=2000)
+    jobs: list[Job] = []
+    gone: set[Job] = set()
+    for index in range(100):
+        jobs.append(desk.ask(f"turn {index % 7}\ncount:{rng.randint(1, 60)}", Sampling(temperature=0, max_tokens=60)))
+        for _ in range(rng.randint(0, 4)):
+            desk.scheduler.step()
+        if rng.random() < 0.5:
+            leaving = rng.choice(jobs)
+            if leaving not in desk.done and leaving not in gone:
+                desk.scheduler.cancel(leaving)
+                gone.add(leaving)
+    desk.run()
+    assert set(desk.done) | gone == set(jobs)
+    assert len(desk.done) == len(set(desk.done))
+    for job in set(desk.done):
+        assert len(desk.text(job)) == int(bytes(job.prompt[:-1]).decode().split("count:")[1])
+    load = desk.scheduler.load
+    assert (load.running, load.waiting) == (0, 0)
+    assert load.cached_tokens == sum(map(len, desk.writer.slots.values())) <= 2000
+    assert not any(isinstance(job.error, BerthError) for job in jobs)
