@@ -42,7 +42,8 @@ LLAMA = """\
 {{- "<|start_header_id|>system<|end_header_id|>\\n\\n" + system_message + "<|eot_id|>" }}
 {%- for message in messages %}
     {%- generation %}
-    {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' + message['content'] | trim + '<|eot_id|>' }}
+    {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' }}
+    {{- message['content'] | trim + '<|eot_id|>' }}
     {%- endgeneration %}
 {%- endfor %}
 {%- if add_generation_prompt %}
@@ -147,7 +148,7 @@ DOUBLING = "{%% set ns = namespace(x=%s) %%}{%% for i in range(60) %%}{%% set ns
         "{{ 'a' * 400000000 }}",
         "{{ 400000000 * 'a' }}",
         "{{ [0] * 400000000 }}",
-        "{{ 9 ** 9 ** 9 }}",
+        "{{ 9 ** 99999 }}",
         DOUBLING % ("'abcdefgh'", "ns.x + ns.x"),
         DOUBLING % ("'abcdefgh'", "ns.x ~ ns.x"),
         DOUBLING % ("'abcdefgh'", "[ns.x, ns.x]|join"),
