@@ -121,7 +121,7 @@ class Worker:
         try:
             while (message := await wire.read_frame(reader)) is not None:
                 self._deliver(message)
-        except wire.WireError:
+        except (wire.WireError, ConnectionError):  # nonsense; or it ended with requests unread, which is no end of file
             self.process.kill()
         finally:
             await self._bury()

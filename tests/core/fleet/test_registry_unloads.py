@@ -130,3 +130,17 @@ async def test_a_request_that_outlasts_the_drain_is_told_so(registry, shelf, set
     await registry.unload("a")
     with pytest.raises(ModelDraining, match="unloaded before this request was done"):
         await asked
+
+
+async def test_a_process_that_was_killed_with_requests_unread_can_be_unloaded(registry, shelf):
+    record = await ready(registry, shelf.add("a"))
+    os.kill(record.worker.pid, signal.SIGSTOP)
+    asked = asyncio.create_task(ask(registry, "a", "x" * 4_000_000))  # more than a socket holds
+    while record.worker.in_flight < 1:
+        await asyncio.sleep(0)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    record.worker.process.kill()
+    await registry.unload("a")
+    assert registry.records() == []
