@@ -72,6 +72,7 @@ def router(core: Core) -> APIRouter:
 
 
 def _info(core: Core, name: str | None) -> dict[str, Any]:
+    name = core.name_here(name) if name else None
     record = core.registry.find(name) if name else None
     if record is None:
         unknown = dict.fromkeys(("dimension", "max_length", "pooling", "device"))

@@ -108,6 +108,11 @@ class Core:
             )
         return name if self.registry.find(name) else self._start_known(name)
 
+    def name_here(self, name: str) -> str:
+        """What the registry calls the model that a request means by `name`: a model here, or a catalogue source."""
+        entry = None if self.registry.find(name) else self.catalog.get(name)
+        return entry.name if entry else name
+
     def default_model(self, task: Task) -> str | None:
         """The model that a request for `task` means when it names none; starts nothing."""
         return self._defaults.get(task) or self._only_loaded(task) or self._starter(task)
