@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from transformers import AutoConfig
 
 from core.errors import CorruptModel, LoadFailed
@@ -25,6 +23,7 @@ from core.worker.runtimes.loading import (
     quiet,
     warm_row,
 )
+from core.worker.runtimes.onnxruntime_session import graph_file, open_session
 from core.worker.runtimes.pooling import pool
 from core.worker.runtimes.repository import loading_errors, refuse_code
 from core.worker.runtimes.sentence_modules import read_pooling, read_prompts, read_steps, read_transformer
@@ -169,7 +168,8 @@ def load(request: LoadRequest, on_progress: Progress) -> OnnxEncoder:
         tokenizer = load_tokenizer(request)
         config = AutoConfig.from_pretrained(root, local_files_only=True, trust_remote_code=False)
         check_vocabulary(request, tokenizer, getattr(config, "vocab_size", tokenizer.size))
-        session = guarded(lambda: _open(request, _graph_file(request), device), device, f"loading {request.name}")
+        graph = graph_file(request, _DEFAULT_FILES)
+        session = guarded(lambda: open_session(request, graph, device), device, f"loading {request.name}")
         _check_graph(request, session)
         runtime = OnnxEncoder(request, session, config, tokenizer, _recipe(request, session), device)
     check_tasks(request, runtime.info.tasks)
@@ -177,48 +177,6 @@ def load(request: LoadRequest, on_progress: Progress) -> OnnxEncoder:
     with loading_errors(request):
         _check_labels(request, runtime, runtime.forward([warm_row(runtime)])[0])
     return runtime
-
-
-def _graph_file(request: LoadRequest) -> Path:
-    """The graph to open, always inside the model's directory."""
-    root = Path(request.path)
-    if request.file is not None:
-        inside = PurePosixPath(request.file)
-        if inside.is_absolute() or ".." in inside.parts or not (root / inside).is_file():
-            raise LoadFailed(f"{request.name} has no file `{request.file[:200]}`.")
-        return root / inside
-    for name in _DEFAULT_FILES:
-        if (root / name).is_file():
-            return root / name
-    raise LoadFailed(f"{request.name} has no ONNX graph; looked for {', '.join(_DEFAULT_FILES)}. Name its file.")
-
-
-def _open(request: LoadRequest, path: Path, device: str) -> Any:
-    """A session on `device`. onnxruntime itself refuses external data outside the graph's directory."""
-    threads = request.threads or (len(os.sched_getaffinity(0)) if request.passes > 1 else 0)
-    if device == "cpu":
-        threads = max(threads // request.passes, min(threads, 1))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
-    options.intra_op_num_threads = threads
-    # Threads spin from one operator to the next, 10 to 15 % faster than waking up; where passes run side by side they
-    # would spin on each other's cores. An idle model uses none.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if request.passes == 1 else "0")
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.enable_mem_pattern = False  # lengths differ from pass to pass
-    providers: list[Any] = ["CPUExecutionProvider"]
-    kind, _, index = device.partition(":")
-    if kind == "cuda":
-        onnxruntime.preload_dlls()  # CUDA and cuDNN as torch brought them
-        cuda = {"device_id": int(index), "arena_extend_strategy": "kSameAsRequested"}
-        providers.insert(0, ("CUDAExecutionProvider", cuda))
-    session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-    if kind == "cuda" and session.get_providers()[0] != "CUDAExecutionProvider":
-        raise LoadFailed(
-            f"onnxruntime cannot use the GPU here, so {request.name} was not loaded on {device}. Load it with device "
-            "`cpu`, or install the CUDA and cuDNN libraries that onnxruntime-gpu asks for."
-        )
-    return session
 
 
 def _check_graph(request: LoadRequest, session: Any) -> None:
