@@ -15,6 +15,7 @@ FAKE_MODELS = {
     "b": "BertForSequenceClassification",
     "org/c": "BertForSequenceClassification",
     "tags": "BertForTokenClassification",
+    "writer": "LlamaForCausalLM",
 }
 
 

@@ -36,6 +36,8 @@ _HEADS: tuple[tuple[str, tuple[Task, ...]], ...] = (
     ("ForQuestionAnsweringSimple", (Task.QUESTION_ANSWERING,)),
     ("ForMaskedLM", (Task.FILL_MASK, Task.FEATURE_EXTRACTION)),
     ("ForPreTraining", (Task.FEATURE_EXTRACTION,)),
+    ("ForCausalLM", (Task.TEXT_GENERATION,)),
+    ("LMHeadModel", (Task.TEXT_GENERATION,)),
 )
 # The same heads under names of their own.
 _NAMED_HEADS: dict[str, tuple[Task, ...]] = {
