@@ -36,6 +36,12 @@ if ! "$found" -c 'import ensurepip' >/dev/null 2>&1; then
     apt-get update && apt-get install -y --no-install-recommends "$package"
 fi
 
+# llama-cpp-python is compiled on the way in
+if ! command -v c++ >/dev/null; then
+    is_debian_root || fail "a C++ compiler is needed and none was found. On Debian or Ubuntu: sudo apt-get install g++"
+    apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends g++
+fi
+
 rm -rf "$venv"
 "$found" -m venv "$venv"
 echo "setup: $venv uses $("$venv/bin/python" -V)"
