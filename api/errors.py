@@ -1,7 +1,7 @@
 """Every error as one JSON form: `{"detail", "error": {"type", "message", "request_id", "retryable"}}`.
 
 A type of error is a row of `STATUS`, found by walking up its classes. What the framework itself refuses (unknown
-path, wrong method, a body that is not what the route reads) takes the same form.
+path, wrong method, a body that is not what the route reads) takes the same form. Under /v1 the form is OpenAI's.
 """
 
 import logging
@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from api.dialect import is_openai, openai_error, openai_status
 from api.negotiation import prefers_html
 from api.responses import JSON
 from core import errors
@@ -77,13 +78,24 @@ def request_id_of(scope: Scope) -> str:
     return str(scope.get("state", {}).get("request_id", ""))
 
 
-def _body(kind: str, message: str, detail: str, scope: Scope, *, retryable: bool = False) -> dict[str, Any]:
+def _body(
+    kind: str,
+    message: str,
+    detail: str,
+    status: int,
+    scope: Scope,
+    *,
+    retryable: bool = False,
+    param: str | None = None,
+) -> dict[str, Any]:
+    if is_openai(scope):
+        return openai_error(kind, message, status, param)
     error = {"type": kind, "message": message, "request_id": request_id_of(scope), "retryable": retryable}
     return {"detail": detail, "error": error}
 
 
-def error_response(error: BerthError, scope: Scope) -> ErrorResponse:
-    """`error` as an answer. What went wrong in our own code is logged here, and not told."""
+def error_body(error: BerthError, scope: Scope) -> dict[str, Any]:
+    """`error` as a client is told of it. What went wrong in our own code is logged here, and not told."""
     message = error.message
     if type(error) in (errors.InternalError, errors.HostError, BerthError):
         log.error("request %s: %s", request_id_of(scope), message, exc_info=error)
@@ -91,19 +103,30 @@ def error_response(error: BerthError, scope: Scope) -> ErrorResponse:
     detail = error.detail or message
     if isinstance(error, errors.InsufficientMemory) and _CUDA_FULL in message:
         detail = f"Prediction failed: {_CUDA_FULL}. {message}"
+    status = status_of(type(error))
+    return _body(error.type, message, detail, status, scope, retryable=error.retryable, param=error.param)
+
+
+def error_response(error: BerthError, scope: Scope) -> ErrorResponse:
+    """`error` as an answer."""
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after))
     if isinstance(error, errors.NotAuthenticated):
         headers["WWW-Authenticate"] = 'Bearer realm="berth"'
-    body = _body(error.type, message, detail, scope, retryable=error.retryable)
-    return ErrorResponse(body, status_of(type(error)), headers)
+    if is_openai(scope):
+        headers["X-Should-Retry"] = "true" if error.retryable else "false"
+    return _answer(error_body(error, scope), status_of(type(error)), scope, headers)
 
 
 def plain_response(status: int, scope: Scope, headers: dict[str, str] | None = None) -> ErrorResponse:
     """An answer for what the framework refuses by its status alone."""
     kind, message = _PLAIN.get(status, ("invalid_request" if status < 500 else "internal", "The request failed."))
-    return ErrorResponse(_body(kind, message, message, scope), status, headers)
+    return _answer(_body(kind, message, message, status, scope), status, scope, headers)
+
+
+def _answer(body: dict[str, Any], status: int, scope: Scope, headers: dict[str, str] | None = None) -> ErrorResponse:
+    return ErrorResponse(body, openai_status(status) if is_openai(scope) else status, headers)
 
 
 def starting_page(scope: Scope) -> HTMLResponse:
@@ -130,13 +153,19 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 async def on_validation_error(request: Request, error: Exception) -> ErrorResponse:
     """Says which fields and why; never repeats what was sent, which may be secret, huge, or not even encodable."""
     assert isinstance(error, RequestValidationError)
-    message = " ".join(_sentence(item) for item in error.errors()[:5])
-    body = _body("invalid_request", message, message, request.scope)
-    return ErrorResponse(body, 422)
+    found = error.errors()[:5]
+    message = " ".join(map(_sentence, found))
+    param = None if found[0]["type"] == "json_invalid" else _where(found[0]) or None
+    body = _body("invalid_request", message, message, 422, request.scope, param=param)
+    return _answer(body, 422, request.scope)
+
+
+def _where(item: dict[str, Any]) -> str:
+    return ".".join(str(part)[:_SHOWN] for part in item["loc"] if part != "body")
 
 
 def _sentence(item: dict[str, Any]) -> str:
-    where = ".".join(str(part)[:_SHOWN] for part in item["loc"] if part != "body")
+    where = _where(item)
     match item["type"]:
         case "json_invalid":
             return f"The body is not JSON: {item['ctx']['error']}, at character {where}."

@@ -13,7 +13,7 @@ from api.auth import Admin
 from api.names import Name
 from api.responses import JSON
 from api.routing import Route
-from api.sse import EVENT_STREAM, EventStream
+from api.sse import EVENT_STREAM, EventStream, load_lines
 from api.wire import Body, Wire
 from core.core import Core
 from core.fleet.job import LoadJob
@@ -126,7 +126,7 @@ def router(core: Core) -> APIRouter:
     )
     async def events(name: Name) -> Response:
         """How far a load is: the current step at once, then each that follows, up to ready, failed or cancelled."""
-        return EventStream(core.events(name))
+        return EventStream(load_lines(core.events(name)))
 
     @routes.post("/models/{name:path}/cancel", response_model=Cancelled)
     async def cancel(_: Admin, name: Name) -> Response:

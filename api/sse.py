@@ -1,59 +1,132 @@
-"""Server-sent events: a name and one line of JSON each."""
+"""Server-sent events: an optional name and one line of JSON each."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any
 
 import orjson
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from core.errors import BerthError, InternalError
 from core.types import LoadEvent
+
+log = logging.getLogger(__name__)
 
 EVENT_STREAM = "text/event-stream"
 KEEPALIVE_S = 15.0  # a proxy closes a connection that says nothing for long
+OPEN_S = 5.0  # how long an error may still come as an answer of its own, before the stream is opened
+_KEEPALIVE = b": keepalive\n\n"
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+SayError = Callable[[BerthError], bytes]
+_Line = asyncio.Task[bytes | None]
+
+
+def event(data: Any, name: str | None = None) -> bytes:
+    """One event."""
+    head = b"event: %s\n" % name.encode() if name else b""
+    return head + b"data: %s\n\n" % orjson.dumps(data)
 
 
 class EventStream(StreamingResponse):
-    """`events` as they come. A client that leaves, at whatever moment, ends the iterator at once."""
+    """`lines` as they come. A client that leaves, at whatever moment, ends the generator at once.
 
-    def __init__(self, events: AsyncIterator[LoadEvent]) -> None:
-        self._lines = _lines(events)
-        super().__init__(self._lines, media_type=EVENT_STREAM, headers=_HEADERS)
+    `first` is the line that is being waited for already; `say_error` writes an error as the last line.
+    """
+
+    def __init__(
+        self, lines: AsyncGenerator[bytes, None], first: _Line | None = None, say_error: SayError | None = None
+    ) -> None:
+        self._lines, self._first = lines, first or _next(lines)
+        self._kept_alive = _kept_alive(lines, self._first, say_error)
+        super().__init__(self._kept_alive, media_type=EVENT_STREAM, headers=_HEADERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            await self._lines.aclose()  # left to the garbage collector, a listener would live on for seconds
+            # left to the garbage collector, a generation would go on for seconds
+            await self._kept_alive.aclose()
+            await _end(self._first, self._lines)  # for a client that left before the first line
 
 
-async def _lines(events: AsyncIterator[LoadEvent]) -> AsyncGenerator[bytes, None]:
-    following = asyncio.ensure_future(_next(events))
+async def open_stream(lines: AsyncGenerator[bytes, None], say_error: SayError) -> EventStream:
+    """An answer that streams `lines`, once the first is there.
+
+    An error before the first line is raised here, so that it becomes an answer with a status of its own; unless
+    that takes long: then the stream opens with a comment, and an error is its last line.
+    """
+    first = _next(lines)
     try:
+        await asyncio.wait({first}, timeout=OPEN_S)
+        if first.done():
+            first.result()
+    except BaseException:
+        await _end(first, lines)
+        raise
+    return EventStream(lines, first, say_error)
+
+
+def load_lines(events: AsyncIterator[LoadEvent]) -> AsyncGenerator[bytes, None]:
+    """The steps of a load."""
+
+    async def lines() -> AsyncGenerator[bytes, None]:
+        async with contextlib.AsyncExitStack() as stack:
+            if isinstance(events, AsyncGenerator):
+                await stack.enter_async_context(contextlib.aclosing(events))
+            async for each in events:
+                yield event({"stage": each.stage, "model": each.model, **each.data}, each.stage)
+
+    return lines()
+
+
+async def _kept_alive(
+    lines: AsyncGenerator[bytes, None], following: _Line, say_error: SayError | None
+) -> AsyncGenerator[bytes, None]:
+    is_late = say_error is not None and not following.done()  # it has been waited for already
+    try:
+        if is_late:
+            yield _KEEPALIVE
         while True:
             await asyncio.wait({following}, timeout=KEEPALIVE_S)
             if not following.done():
-                yield b": keepalive\n\n"
+                yield _KEEPALIVE
                 continue
-            event = following.result()
-            if event is None:
+            line = _line_of(following, say_error)
+            if line is None:
                 return
-            yield _line(event)
-            following = asyncio.ensure_future(_next(events))
+            yield line
+            following = _next(lines)
     finally:
-        following.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await following
-        if isinstance(events, AsyncGenerator):
-            await events.aclose()
+        await _end(following, lines)
 
 
-async def _next(events: AsyncIterator[LoadEvent]) -> LoadEvent | None:
-    return await anext(events, None)
+def _next(lines: AsyncGenerator[bytes, None]) -> _Line:
+    async def line() -> bytes | None:
+        return await anext(lines, None)
+
+    return asyncio.create_task(line())
 
 
-def _line(event: LoadEvent) -> bytes:
-    data = orjson.dumps({"stage": event.stage, "model": event.model, **event.data})
-    return b"event: %s\ndata: %s\n\n" % (event.stage.encode(), data)
+def _line_of(done: _Line, say_error: SayError | None) -> bytes | None:
+    """The line, or the one that says why there is none; a generator that has raised ends by itself."""
+    error = done.exception()
+    if error is None:
+        return done.result()
+    if say_error is None:
+        raise error
+    if not isinstance(error, BerthError):
+        log.error("a stream broke off", exc_info=error)
+        error = InternalError(f"{type(error).__name__}: {error}")
+    return say_error(error)
+
+
+async def _end(following: _Line, lines: AsyncGenerator[bytes, None]) -> None:
+    following.cancel()
+    await asyncio.wait({following})
+    if not following.cancelled():
+        following.exception()  # said already, or nobody is left to hear it
+    await lines.aclose()

@@ -53,6 +53,7 @@ class BerthError(Exception):
     type: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
     detail: ClassVar[str | None] = None  # the fixed `detail` older clients compare with
+    param: str | None = None  # the field of the request that has to change, where it is one
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -92,6 +93,7 @@ class NotAllowed(CallerError):
 class ModelNotFound(CallerError):
     type = "model_not_found"
     detail = "Model not found or not loaded"
+    param = "model"
 
 
 class NoSupportedTask(CallerError):

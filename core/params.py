@@ -50,6 +50,15 @@ def flag(name: str, value: Any) -> bool:
     return value
 
 
+def checked(name: str, value: Any, check: Check) -> Any:
+    """`value` as `check` makes it. Raises InvalidRequest that says which field it is about."""
+    try:
+        return check(name, value)
+    except InvalidRequest as error:
+        error.param = name
+        raise
+
+
 def _one_of(*choices: str) -> Check:
     def check(name: str, value: Any) -> str:
         if not isinstance(value, str) or value not in choices:
@@ -161,9 +170,9 @@ def parse_params(task: Task, fields: dict[str, Any]) -> dict[str, Any]:
             known = ", ".join(sorted(_FIELDS))
             raise InvalidRequest(f"There is no field `{name[:64]}`. Known fields: {known}.")
         if value is not None:
-            checked = _FIELDS[name](name, value)
+            value = checked(name, value, _FIELDS[name])
             if name in params:
-                params[name] = checked
+                params[name] = value
     if task is Task.ZERO_SHOT_CLASSIFICATION and params["candidate_labels"] is None:
         raise InvalidRequest("`candidate_labels` is missing: the labels to choose from, as a list of strings.")
     return params
@@ -171,8 +180,8 @@ def parse_params(task: Task, fields: dict[str, Any]) -> dict[str, Any]:
 
 def parse_texts(texts: Any) -> list[str]:
     """The texts of a request. Raises InvalidRequest."""
-    checked: list[str] = _texts(1, MAX_TEXTS)("texts", texts)
-    return checked
+    taken: list[str] = _texts(1, MAX_TEXTS)("texts", texts)
+    return taken
 
 
 def parse_items(task: Task, items: Any) -> list[Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from core.errors import InvalidRequest
-from core.params import flag, integer, number, valid_text
+from core.params import checked, flag, integer, number, valid_text
 from core.types import Message, Sampling
 
 MAX_ANSWERS = 16  # to one prompt
@@ -62,20 +62,25 @@ def parse_sampling(fields: Mapping[str, Any]) -> Sampling:
             raise InvalidRequest(f"There is no field `{name[:64]}`. Known fields: {', '.join(sorted(FIELD_NAMES))}.")
         if value is not None and name != "do_sample":
             field, check = _FIELDS[name]
-            values[field] = check(name, value)
+            values[field] = checked(name, value, check)
     if values.get("top_p") == 0:
         values["top_p"] = 1e-9  # the likeliest token alone
     does = fields.get("do_sample")
-    if does is not None and not flag("do_sample", does):
+    if does is not None and not checked("do_sample", does, flag):
         values["temperature"] = 0.0
     return Sampling(**values)
 
 
 def parse_messages(value: Any) -> tuple[Message, ...]:
     """The messages of a chat, contents as text. Raises InvalidRequest."""
+    messages: tuple[Message, ...] = checked("messages", value, _messages)
+    return messages
+
+
+def _messages(name: str, value: Any) -> tuple[Message, ...]:
     if not isinstance(value, list | tuple) or not 1 <= len(value) <= MAX_MESSAGES:
-        raise InvalidRequest(f"`messages` must be a list of 1 to {MAX_MESSAGES:,} messages.")
-    return tuple(_message(f"messages[{index}]", each) for index, each in enumerate(value))
+        raise InvalidRequest(f"`{name}` must be a list of 1 to {MAX_MESSAGES:,} messages.")
+    return tuple(_message(f"{name}[{index}]", each) for index, each in enumerate(value))
 
 
 def _message(name: str, value: Any) -> Message:
