@@ -51,12 +51,17 @@ def is_full(error: BaseException) -> bool:
     """Whether `error` says that the device's memory is used up."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _FULL)
+    return _is_of_a_runtime(error) and any(sign in str(error) for sign in _FULL)
 
 
 def is_lost(error: BaseException) -> bool:
     """Whether `error` says that the CUDA context is gone."""
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _LOST)
+    return _is_of_a_runtime(error) and any(sign in str(error) for sign in _LOST)
+
+
+def _is_of_a_runtime(error: BaseException) -> bool:
+    """onnxruntime's errors are plain Exceptions, of classes that are not imported here."""
+    return isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime.")
 
 
 def out_of_memory(device: str, doing: str) -> InsufficientMemory:

@@ -7,6 +7,7 @@ import weakref
 
 import pytest
 import torch
+from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
 from core.errors import InsufficientMemory, LoadFailed
 from core.worker.devices import guarded, pick_device, pick_dtype
@@ -18,7 +19,7 @@ from core.worker.runtimes.base import ContextLost
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried ..."),
-        RuntimeError("[ONNXRuntimeError] : 6 : BFCArena::AllocateRawInternal Failed to allocate memory"),
+        RuntimeException("[ONNXRuntimeError] : 6 : BFCArena::AllocateRawInternal Failed to allocate memory"),
         RuntimeError("CUDA error: out of memory"),
         RuntimeError("std::bad_alloc"),
         MemoryError(),

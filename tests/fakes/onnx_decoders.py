@@ -1,0 +1,131 @@
+"""Tiny decoders as ONNX graphs with past keys and values, laid out as optimum lays them out for the Hub."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+import transformers
+from onnx import TensorProto, helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from tests.fakes.decoders import write_decoder
+
+
+def write_onnx_decoder(directory: Path, architecture: str, **graph: Any) -> Path:
+    """A repository with `onnx/model.onnx` and its weights as safetensors, for a reference; see `write_graph`."""
+    write_decoder(directory, architecture)
+    model = transformers.AutoModelForCausalLM.from_pretrained(directory, attn_implementation="eager")
+    write_graph(directory / "onnx" / "model.onnx", model, **graph)
+    return directory
+
+
+def write_graph(
+    path: Path, model: Any, *, positions: bool = True, dtype: torch.dtype = torch.float32, data: str | None = None
+) -> None:
+    """Exports `model` with past keys and values to `path`; its tensors to the file `data` beside it if named."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    config = model.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    shape = (2, heads, 4, config.hidden_size // config.num_attention_heads)
+    caches = [f"{layer}.{part}" for layer in range(config.num_hidden_layers) for part in ("key", "value")]
+    ids = torch.arange(10, 16).reshape(2, 3)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones(2, 7, dtype=torch.int64)}
+    if positions:
+        inputs["position_ids"] = torch.arange(4, 7).expand(2, 3)
+    inputs |= {f"past_key_values.{name}": torch.randn(shape, dtype=dtype) for name in caches}
+    axes = {"input_ids": {0: "batch_size", 1: "sequence_length"}, "logits": {0: "batch_size", 1: "sequence_length"}}
+    axes |= {"attention_mask": {0: "batch_size", 1: "total_length"}, "position_ids": axes["input_ids"]}
+    axes |= {f"past_key_values.{name}": {0: "batch_size", 2: "past_length"} for name in caches}
+    axes |= {f"present.{name}": {0: "batch_size", 2: "total_length"} for name in caches}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _WithPast(model.to(dtype), positions).eval(),
+            tuple(inputs.values()),
+            str(path),
+            input_names=list(inputs),
+            output_names=["logits", *(f"present.{name}" for name in caches)],
+            dynamic_axes={name: axis for name, axis in axes.items() if positions or name != "position_ids"},
+            opset_version=17,
+            dynamo=False,
+        )
+    if data is not None:
+        write_data(path, data)
+
+
+def write_data(path: Path, data: str) -> None:
+    """Moves the tensors of the graph at `path` to the file `data` beside it."""
+    onnx.save(
+        onnx.load(path), path, save_as_external_data=True, all_tensors_to_one_file=True, location=data, size_threshold=0
+    )
+
+
+def quantize(path: Path, target: Path) -> None:
+    """Weights of int8, activations quantised as they come: `model_quantized.onnx` of the Hub."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantize_dynamic(path, target, weight_type=QuantType.QInt8)
+
+
+def merge(path: Path, target: Path) -> None:
+    """The graph at `path` as the one of both branches of a merged decoder, with `use_cache_branch`.
+
+    As optimum did it, but for the weights, which each branch has here for itself. The one without a past reads none,
+    whatever it is given.
+    """
+    model = onnx.load(path)
+    outputs = list(model.graph.output)
+    branches = []
+    for prefix, has_past in (("with_", True), ("without_", False)):
+        branch = onnx.GraphProto()
+        branch.CopyFrom(onnx.compose.add_prefix(model, prefix).graph)
+        del branch.input[:]
+        for value in model.graph.input:
+            source = value.name
+            if value.name.startswith("past_key_values") and not has_past:
+                source = f"{value.name}_none"
+                branch.node.insert(0, _first_columns(value.name, source, branch))
+            branch.node.insert(
+                0 if source == value.name else 1, helper.make_node("Identity", [source], [prefix + value.name])
+            )
+        branches.append(branch)
+    node = helper.make_node(
+        "If", ["use_cache_branch"], [each.name for each in outputs], then_branch=branches[0], else_branch=branches[1]
+    )
+    choice = helper.make_tensor_value_info("use_cache_branch", TensorProto.BOOL, [1])
+    graph = helper.make_graph([node], "merged", [*model.graph.input, choice], outputs)
+    onnx.save(helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version), target)
+
+
+def _first_columns(name: str, target: str, branch: onnx.GraphProto) -> onnx.NodeProto:
+    """No columns of a past."""
+    for constant, value in ((f"{target}_start", 0), (f"{target}_axis", 2)):
+        branch.initializer.append(helper.make_tensor(constant, TensorProto.INT64, [1], [value]))
+    start, axis = f"{target}_start", f"{target}_axis"
+    return helper.make_node("Slice", [name, start, start, axis], [target])
+
+
+class _WithPast(torch.nn.Module):
+    """A decoder as a function of tensors."""
+
+    def __init__(self, model: Any, positions: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.positions = positions
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor, *more: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        past = more[1:] if self.positions else more
+        cache = transformers.DynamicCache()
+        for layer in range(len(past) // 2):
+            cache.update(past[2 * layer], past[2 * layer + 1], layer)
+        outputs = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=more[0] if self.positions else None,
+            past_key_values=cache,
+        )
+        return (outputs.logits, *(tensor for layer in cache.layers for tensor in (layer.keys, layer.values)))
