@@ -196,6 +196,10 @@ WORDS: dict[str, str] = {
     "task_question-answering": "question answering",
     "task_zero-shot-classification": "zero-shot",
     "task_fill-mask": "fill-mask",
+    "task_text-generation": "text generation",
+    "task_text2text-generation": "text to text",
+    "task_summarization": "summaries",
+    "task_translation": "translation",
     # errors: what it is, and what to do
     "error_invalid_request": "This cannot be run as it stands. Change what is named below and run it again.",
     "error_request_too_large": "This is too large for one request. Split it into parts.",
@@ -216,6 +220,13 @@ WORDS: dict[str, str] = {
     ),
     "error_corrupt_model": "A file of {model} is damaged. Download it again, or choose another model.",
     "error_load_failed": "{model} could not be loaded. The reason is below; its options may help.",
+    "error_context_length_exceeded": (
+        "This is longer than {model} can take in. Shorten it, or ask for fewer tokens; the numbers are below."
+    ),
+    "error_template_failed": "The chat template of {model} failed on these messages. Change them, or the model.",
+    "error_template_not_found": "That template is gone. Choose another one in the options.",
+    "error_conversation_not_found": "That conversation is gone. Choose another one, or begin anew.",
+    "error_conversation_busy": "This conversation is still being answered. Wait for it, or stop it.",
     "error_queue_full": "{model} has as many requests waiting as it takes. Try again shortly.",
     "error_model_loading": "{model} is still being loaded. Its progress stands above; run it again when it is ready.",
     "error_model_draining": "{model} is being unloaded. Load it again to use it.",

@@ -198,6 +198,10 @@ WORDS: dict[str, str] = {
     "task_question-answering": "질의응답",
     "task_zero-shot-classification": "제로샷 분류",
     "task_fill-mask": "빈칸 채우기",
+    "task_text-generation": "텍스트 생성",
+    "task_text2text-generation": "텍스트 변환",
+    "task_summarization": "요약",
+    "task_translation": "번역",
     # 오류: 무슨 일인지, 무엇을 하면 되는지
     "error_invalid_request": "이대로는 실행할 수 없어요. 아래에 적힌 부분을 고쳐서 다시 실행해 주세요.",
     "error_request_too_large": "한 번에 보내기에는 너무 커요. 나눠서 보내 주세요.",
@@ -220,6 +224,13 @@ WORDS: dict[str, str] = {
     ),
     "error_corrupt_model": "{model} 모델의 파일이 손상됐어요. 다시 내려받거나 다른 모델을 골라 주세요.",
     "error_load_failed": "{model} 모델을 불러오지 못했어요. 아래 이유를 확인해 주세요. 옵션을 바꾸면 될 수도 있어요.",
+    "error_context_length_exceeded": (
+        "{model} 모델이 한 번에 다룰 수 있는 길이를 넘었어요. 내용이나 최대 토큰 수를 줄여 주세요."
+    ),
+    "error_template_failed": "{model} 모델의 대화 템플릿을 이 메시지에 적용하지 못했어요. 내용이나 모델을 바꿔 주세요.",
+    "error_template_not_found": "그 템플릿이 없어졌어요. 옵션에서 다른 템플릿을 골라 주세요.",
+    "error_conversation_not_found": "그 대화가 없어졌어요. 다른 대화를 고르거나 새로 시작해 주세요.",
+    "error_conversation_busy": "이 대화는 아직 답변을 쓰는 중이에요. 기다리거나 중지해 주세요.",
     "error_queue_full": "{model} 모델의 대기열이 가득 찼어요. 잠시 후 다시 시도해 주세요.",
     "error_model_loading": (
         "{model} 모델을 아직 불러오는 중이에요. 위에서 진행 상황을 보고, 준비되면 다시 실행해 주세요."
