@@ -1,0 +1,121 @@
+"""Conversations as JSON to take away and bring back.
+
+    {"format": "berth.conversations", "version": 1, "exported_at": "2026-11-21T09:00:00+00:00", "conversations": [
+        {"title": "…", "system": "…", "created_at": "…", "updated_at": "…", "messages": [
+            {"role": "user", "content": "…", "created_at": "…"},
+            {"role": "assistant", "content": "…", "created_at": "…", "status": "complete", "model": "…", …}]}]}
+
+Messages are the user's and the assistant's in turn, beginning with the user's and ending with the assistant's. There
+are no ids: what is brought back gets its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from core.chat.store import check_title, new_id, now
+from core.chat.templates import NAME
+from core.chat.types import Conversation, StoredMessage
+from core.errors import InvalidRequest
+from core.params import valid_text
+
+FORMAT, VERSION = "berth.conversations", 1
+MAX_CONVERSATIONS = 1000  # in one file
+MAX_MESSAGES = 20_000  # in one conversation
+
+_Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+_Moment = Annotated[
+    AwareDatetime, Field(strict=False, ge=datetime(1970, 1, 1, tzinfo=UTC), le=datetime(9999, 1, 1, tzinfo=UTC))
+]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class PortableMessage(_Strict):
+    role: Literal["user", "assistant"]
+    content: str
+    created_at: _Moment
+    sent: str | None = None
+    status: Literal["complete", "interrupted"] = "complete"
+    model: Annotated[str, Field(max_length=200)] | None = None
+    template: Annotated[str, Field(pattern=rf"^{NAME.pattern}$")] | None = None
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
+    finish_reason: Literal["stop", "length"] | None = None
+
+
+class PortableConversation(_Strict):
+    title: str
+    system: str = ""
+    created_at: _Moment
+    updated_at: _Moment
+    messages: Annotated[list[PortableMessage], Field(max_length=MAX_MESSAGES)]
+
+
+class Portable(_Strict):
+    format: Literal["berth.conversations"]
+    version: Annotated[int, Field(ge=VERSION, le=VERSION)]
+    exported_at: _Moment | None = None
+    conversations: Annotated[list[PortableConversation], Field(min_length=1, max_length=MAX_CONVERSATIONS)]
+
+
+def export(given: Sequence[Conversation]) -> dict[str, Any]:
+    """A JSON object of the format above."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "exported_at": now().isoformat(),
+        "conversations": [_exported(each) for each in given],
+    }
+
+
+def parse_portable(given: Any) -> list[Conversation]:
+    """Conversations from a JSON object of the format above. Raises InvalidRequest that names the place."""
+    try:
+        portable = given if isinstance(given, Portable) else Portable.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part)[:64] for part in first["loc"]) or "the file"
+        raise InvalidRequest(f"`{where}`: {first['msg']}.") from None
+    return [_imported(f"conversations.{index}", each) for index, each in enumerate(portable.conversations)]
+
+
+def _exported(conversation: Conversation) -> dict[str, Any]:
+    return {
+        "title": conversation.title,
+        "system": conversation.system,
+        "created_at": conversation.created_at.isoformat(),
+        "updated_at": conversation.updated_at.isoformat(),
+        "messages": [
+            {
+                name: getattr(message, name)
+                for name in PortableMessage.model_fields
+                if name != "created_at" and getattr(message, name) is not None
+            }
+            | {"created_at": message.created_at.isoformat()}
+            for message in conversation.messages
+        ],
+    }
+
+
+def _imported(where: str, given: PortableConversation) -> Conversation:
+    roles = [message.role for message in given.messages]
+    if len(roles) % 2 or any(role != ("user", "assistant")[index % 2] for index, role in enumerate(roles)):
+        raise InvalidRequest(f"`{where}.messages` must be the user's and the assistant's in turn, ending with a reply.")
+    for message in given.messages:
+        for name in ("content", "sent", "model"):
+            valid_text(f"{where}.messages.{name}", getattr(message, name) or "")
+    return Conversation(
+        id=new_id(),
+        title=check_title(given.title),
+        system=valid_text(f"{where}.system", given.system),
+        created_at=given.created_at,
+        updated_at=given.updated_at,
+        messages=tuple(StoredMessage(id=new_id(), **dict(message)) for message in given.messages),
+    )
