@@ -175,11 +175,11 @@ def _load_model(request: LoadRequest, device: str) -> Any:
     root = Path(request.path)
     config = AutoConfig.from_pretrained(root, local_files_only=True, trust_remote_code=False)
     safe = refuse_pickle(request, root)
-    model, report = _read_weights(request, config, device, safe)
+    model, report = read_weights(request, config, device, safe, _HEADS[request.tasks[0]])
     guessed = _guessed_labels(request, config, report)
     if guessed is not None:  # the configuration names no labels, the weights say how many there are
         config.num_labels = guessed
-        model, report = _read_weights(request, config, device, safe)
+        model, report = read_weights(request, config, device, safe, _HEADS[request.tasks[0]])
     check_report(request, report)
     _check_declared(request, config)
     return model.eval()
@@ -212,15 +212,14 @@ def _check_declared(request: LoadRequest, config: Any) -> None:
         )
 
 
-def _read_weights(request: LoadRequest, config: Any, device: str, safe: bool) -> tuple[Any, dict[str, Any]]:
-    """The model on its device, and what its files lacked."""
+def read_weights(request: LoadRequest, config: Any, device: str, safe: bool, head: Any) -> tuple[Any, dict[str, Any]]:
+    """The model of the class `head` on its device, and what its files lacked."""
     quantized = request.quantization is not None
     options: dict[str, Any] = {"device_map": device} if quantized or device != "cpu" else {}
     if quantized:
         options["quantization_config"] = quantization_config(request, device)
     if variant := _variant(request.file):
         options["variant"] = variant
-    head = _HEADS[request.tasks[0]]
     supports_sdpa = getattr(head._model_mapping.get(type(config), None), "_supports_sdpa", False)
     return head.from_pretrained(
         request.path,
