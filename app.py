@@ -144,6 +144,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InvalidRequest as error:
         print(error.message, file=sys.stderr)
         return 2
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"The data directory `{settings.data_dir}` cannot be made: {error.strerror}. Set BERTH_DATA_DIR to one "
+              "that can be written.", file=sys.stderr)  # fmt: skip
+        return 2
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     if given.reload:

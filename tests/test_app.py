@@ -5,6 +5,7 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -179,6 +180,16 @@ async def test_settings_that_cannot_be_read_are_named(arguments, environment, wo
     assert process.returncode == 2
     assert words in stderr.decode()
     assert "Traceback" not in stderr.decode()
+
+
+def test_a_data_directory_that_cannot_be_made_is_told_as_a_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    environment = {**os.environ, "BERTH_DATA_DIR": str(tmp_path / "file" / "data")}
+    ran = subprocess.run(
+        [sys.executable, *PROGRAM], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert ran.returncode == 2
+    assert re.fullmatch(r"The data directory `.+/file/data` cannot be made: .+ Set BERTH_DATA_DIR .+\n", ran.stderr)
 
 
 def test_uvicorn_finds_the_application(monkeypatch, tmp_path):
