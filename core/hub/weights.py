@@ -14,7 +14,11 @@ from core.hub.graph import external_data
 from core.hub.tensors import shards_of
 from core.types import ModelSpec, Runtime
 
-_ONNX_ORDER = ("onnx/model.onnx", "model.onnx", "onnx/model_quantized.onnx", "model_quantized.onnx")
+_ONNX_ORDER = tuple(
+    f"{folder}{stem}.onnx"
+    for stem in ("model", "decoder_model_merged", "model_quantized", "decoder_model_merged_quantized")
+    for folder in ("onnx/", "")
+)
 _OTHER_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
 _OTHER_FORMATS = {".h5": "TensorFlow", ".msgpack": "Flax", ".gguf": "llama.cpp", ".ot": "rust-bert"}
 # Files of a tokenizer or a configuration, in a folder that holds a part of the model.
@@ -22,8 +26,9 @@ _SUPPORT = (
     "config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "vocab", "merges.txt",
     "*.model", "*.spm", "bpe.codes", "bpe.vocab", "dict.txt", "entity_vocab.json", "modules.json",
     "config_sentence_transformers.json", "sentence_*config.json", "router_config.json", "word_shape.json",
-    "word_pronunciation.json", "preprocessor_config.json",
+    "word_pronunciation.json", "preprocessor_config.json", "generation_config.json", "chat_template.jinja",
 )  # fmt: skip
+_HALVES = ("encoder_", "decoder_")  # what the names of an encoder-decoder's graphs begin with
 _SMALL_GRAPH = 8 * 1024 * 1024  # bytes; a graph whose tensors lie elsewhere has less
 _MAX_SUPPORT = 256 * 1024 * 1024  # bytes of one such file; the largest tokenizers have 40 MB
 
@@ -132,7 +137,7 @@ def _choose_onnx(files: Files, folders: tuple[str, ...]) -> str:
     graphs = [path for path in files.sizes if path.endswith(".onnx")]
     order = (*_ONNX_ORDER, *(_join(folder, each) for folder in folders for each in _ONNX_ORDER))
     chosen = next((path for path in order if path in files.sizes), None)
-    if chosen is None and len(graphs) == 1:
+    if chosen is None and (len(graphs) == 1 or any(_is_half(files, path) for path in graphs)):
         chosen = graphs[0]
     if chosen is not None:
         return chosen
@@ -147,11 +152,24 @@ def _onnx(files: Files, path: str) -> Weights:
     A graph is read for them when it is here or small. A large one on the Hub is not, since that would fetch most of
     it: the files named after it are taken, and `Hub.fetch` reads it once it is here.
     """
+    if _is_half(files, path):
+        raise NoSupportedTask(
+            f"{path} of {files.name} is one half of an encoder-decoder, and ONNX files of those are not run here. "
+            "Choose a repository with safetensors, and leave `runtime` and `file` out."
+        )
     if files.directory is not None or files.sizes[path] <= _SMALL_GRAPH:
         return Weights(Format.ONNX, (path, *external_data(files, path)), file=path)
     beside = (f"{path}_data", f"{path}.data")
     data = tuple(each for each in files.sizes if each.startswith(beside))
     return Weights(Format.ONNX, (path, *data), file=path)
+
+
+def _is_half(files: Files, path: str) -> bool:
+    """Whether the graph at `path` is the encoder or the decoder of a model that has both."""
+    folder, _, name = path.rpartition("/")
+    graphs = [each for each in files.sizes if each.endswith(".onnx") and each.rpartition("/")[0] == folder]
+    halves = {half for half in _HALVES for each in graphs if each.rpartition("/")[2].startswith(half)}
+    return halves == set(_HALVES) and name.startswith(_HALVES)
 
 
 def _no_weights(files: Files) -> CallerError:

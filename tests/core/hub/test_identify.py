@@ -135,7 +135,9 @@ def test_a_head_that_is_not_named_is_guessed_with_a_warning(
     assert "taken for" in inspection.warnings[0]
 
 
-@pytest.mark.parametrize("architecture", ["GPT2LMHeadModel", "T5ForConditionalGeneration", "ViTForImageClassification"])
+@pytest.mark.parametrize(
+    "architecture", ["BertForNextSentencePrediction", "T5ForConditionalGeneration", "ViTForImageClassification"]
+)
 def test_other_kinds_of_model_are_named_in_the_refusal(tmp_path: Path, architecture: str) -> None:
     folder = write_repository(tmp_path / "m", bert_config(architecture, model_type="other"), ENCODER)
     with pytest.raises(NoSupportedTask, match=f"{architecture}.*text-classification, token-classification"):
@@ -282,6 +284,42 @@ class TestOnnx:
         assert (inspection.runtime, inspection.tasks) == (Runtime.ONNXRUNTIME, (FEATURES,))
         assert {"modules.json", "1_Pooling/config.json", "onnx/model.onnx"} <= paths(inspection)
         assert "model.safetensors" not in paths(inspection)
+
+    def decoder(self, folder: Path, *names: str, **files: Any) -> Path:
+        config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "max_position_embeddings": 2048}
+        return write_repository(folder, config, None, {**dict.fromkeys(names, b""), **files})
+
+    @pytest.mark.parametrize(
+        ("names", "chosen"),
+        [
+            (["onnx/model_q4.onnx", "onnx/decoder_model_merged.onnx", "onnx/model.onnx"], "onnx/model.onnx"),
+            (["onnx/model_quantized.onnx", "onnx/decoder_model_merged.onnx"], "onnx/decoder_model_merged.onnx"),
+            (["onnx/model_q4.onnx", "onnx/model_quantized.onnx"], "onnx/model_quantized.onnx"),
+            (["decoder_model_merged.onnx", "decoder_model.onnx"], "decoder_model_merged.onnx"),
+        ],
+    )
+    def test_a_decoder_generates(self, tmp_path: Path, names: list[str], chosen: str) -> None:
+        own = {"generation_config.json": {}, "chat_template.jinja": "{{ messages }}"}
+        inspection = inspect(self.decoder(tmp_path / "m", *names, **own))
+        assert (inspection.runtime, inspection.tasks) == (Runtime.ONNXRUNTIME, (Task.TEXT_GENERATION,))
+        assert inspection.spec.file == chosen
+        assert paths(inspection) == {chosen, "config.json", "tokenizer.json", "tokenizer_config.json", *own}
+        assert inspect(tmp_path / "m", file=names[0]).spec.file == names[0]
+
+    def test_a_decoder_with_safetensors_is_for_transformers(self, tmp_path: Path) -> None:
+        folder = self.decoder(tmp_path / "m", "onnx/model.onnx")
+        write_tensors(folder / "model.safetensors", {"model.embed_tokens.weight": (100, 16)})
+        assert inspect(folder).runtime is Runtime.TRANSFORMERS
+        assert inspect(folder, runtime=Runtime.ONNXRUNTIME).spec.file == "onnx/model.onnx"
+
+    @pytest.mark.parametrize("decoder", ["decoder_model_merged.onnx", "decoder_model.onnx"])
+    def test_halves_of_an_encoder_decoder_are_refused(self, tmp_path: Path, decoder: str) -> None:
+        config = {"architectures": ["T5ForConditionalGeneration"], "model_type": "t5"}
+        names = ["onnx/encoder_model.onnx", f"onnx/{decoder}"]
+        folder = write_repository(tmp_path / "m", config, None, dict.fromkeys(names, b""))
+        for file in (None, *names):
+            with pytest.raises(NoSupportedTask, match="one half of an encoder-decoder"):
+                inspect(folder, file=file)
 
     def test_a_runtime_without_its_files_is_refused(self, tmp_path: Path) -> None:
         folder = write_repository(tmp_path / "m", bert_config(), CLASSIFIER)
