@@ -133,6 +133,13 @@ def open_directory(name: str, directory: Path, *, revision: str = "local") -> Lo
     return LocalFiles(name, directory, sizes, _read_card(files), revision)
 
 
+def open_file(name: str, directory: Path, ending: str) -> LocalFiles:
+    """The files right in `directory` whose names end in `ending`: a model of one file, among others."""
+    root = _owner(directory)
+    found = {each.name: _regular_size(each, root) for each in sorted(directory.iterdir()) if each.name.endswith(ending)}
+    return LocalFiles(name, directory, {path: size for path, size in found.items() if size is not None}, Card())
+
+
 def _owner(directory: Path) -> Path:
     """Where symlinks of `directory` may lead: itself, or the repository whose snapshot in the Hub's cache it is."""
     is_snapshot = directory.parent.name == "snapshots" and directory.parent.parent.name.startswith("models--")

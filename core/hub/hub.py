@@ -10,7 +10,7 @@ from typing import Any
 
 from core.errors import BerthError, CorruptModel, HubBusy, HubUnreachable, InvalidRequest
 from core.hub.cache import cached_snapshot, has_files, repository_folder
-from core.hub.files import open_directory
+from core.hub.files import open_directory, open_file
 from core.hub.graph import external_data
 from core.hub.identify import identify
 from core.hub.process import ask
@@ -57,10 +57,12 @@ class Hub:
     async def inspect(self, spec: ModelSpec, *, admin: bool = False) -> Inspection:
         """What `spec` names and what loading it takes, before any weights move.
 
-        `spec.file` of the result is the ONNX file to load, where there is one. Raises typed errors.
+        `spec.file` of the result is the ONNX or GGUF file to load, where there is one. Raises typed errors.
         """
         source = self._source(spec, admin=admin)
         pickle_allowed = admin and self._allow_pickle
+        if source.directory is not None and source.file is not None:
+            return await asyncio.to_thread(_inspect_file, spec, source.directory, source.file)
         if source.directory is not None:
             return await self._inspect_directory(spec, source.directory, pickle_allowed, "local")
         if self._offline:
@@ -167,6 +169,13 @@ def _default_cache() -> Path:
 
 def _shown_name(source: Source) -> str:
     return str(source.repo_id) if source.revision == DEFAULT_REVISION else f"{source.repo_id}@{source.revision}"
+
+
+def _inspect_file(spec: ModelSpec, directory: Path, file: str) -> Inspection:
+    """A model that is one file, or the first of several parts."""
+    if spec.file not in (None, file):
+        raise InvalidRequest(f"{spec.name}: `file` and the source name two files. Give one of them.")
+    return identify(open_file(spec.name, directory, ".gguf"), replace(spec, file=file), pickle_allowed=False)
 
 
 def _check_graph(name: str, directory: Path, file: str) -> None:

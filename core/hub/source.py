@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.errors import InvalidRequest, NotAllowed, RepositoryNotFound
@@ -22,9 +22,14 @@ _LOCAL_PART = r"[A-Za-z0-9_가-힣](?:[A-Za-z0-9_.가-힣-]{0,94}[A-Za-z0-9_가-
 _LOCAL_NAME = re.compile(rf"{_LOCAL_PART}(?:/{_LOCAL_PART}){{0,3}}")
 # Names that mean a device on some systems, whatever their extension.
 _DEVICE_NAME = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
+# How a GGUF file is quantised, as its name says it and as it may stand behind a source: `org/name:Q4_K_M`.
+QUANTIZATION = r"(?:UD-)?(?:I?Q\d|TQ\d|MXFP4|NVFP4|BF16|FP?16|FP?32)[A-Za-z0-9_]{0,16}"
+_VARIANT = re.compile(rf"(.+):({QUANTIZATION})", re.IGNORECASE | re.DOTALL)
+_GGUF = ".gguf"
 _KERNEL_ROOTS = (Path("/dev"), Path("/proc"), Path("/sys"))
 _HOW = (
-    "Write a Hub id such as `org/name` or `org/name@revision`, or the name of a directory under the models directory."
+    "Write a Hub id such as `org/name` or `org/name@revision`, or the name of a directory or a .gguf file under the "
+    "models directory."
 )
 
 
@@ -36,6 +41,13 @@ class Source:
     repo_id: str | None = None
     revision: str = DEFAULT_REVISION
     directory: Path | None = None  # resolved
+    file: str | None = None  # the one file of `directory` that was named
+
+
+def split_variant(text: str) -> tuple[str, str | None]:
+    """A source without the quantisation behind it, and that quantisation."""
+    found = _VARIANT.fullmatch(text)
+    return (found[1], found[2]) if found else (text, None)
 
 
 def parse_revision(text: str) -> str:
@@ -65,14 +77,26 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= 80 else text[:77] + "…")
 
 
-def _inside(root: Path, name: str) -> Path | None:
-    """The directory `name` under `root`, symlinks followed; None when there is none or when it leads outside."""
+def _inside(root: Path, name: str) -> tuple[Path, str | None] | None:
+    """The directory `name` under `root`, symlinks followed, or that of the GGUF file `name` and its name in it.
+
+    None when there is neither, or when it leads outside.
+    """
     try:
         base = root.resolve()
-        found = (base / name).resolve(strict=True)
+        place, file = _place(base / name)
     except (OSError, RuntimeError, ValueError):  # RuntimeError: a symlink loop
         return None
-    return found if found.is_relative_to(base) and found != base and found.is_dir() else None
+    is_inside = place.is_relative_to(base) and (file is not None or place != base)
+    return (place, file) if is_inside and place.is_dir() else None
+
+
+def _place(path: Path) -> tuple[Path, str | None]:
+    """`path` resolved; for a GGUF file its directory, resolved, and its name. Raises OSError or RuntimeError."""
+    if path.name.endswith(_GGUF) and not path.is_dir():
+        path.stat()
+        return path.parent.resolve(strict=True), path.name
+    return path.resolve(strict=True), None
 
 
 def _absolute(text: str, *, admin: bool) -> Source:
@@ -82,16 +106,22 @@ def _absolute(text: str, *, admin: bool) -> Source:
     if ".." in path.parts or text.startswith("//") or any(path.is_relative_to(root) for root in _KERNEL_ROOTS):
         raise InvalidRequest(f"{_shown(text)} cannot be a model's directory. Give the absolute path of one.")
     try:
-        found = path.resolve(strict=True)
+        found, file = _place(path)
     except (OSError, RuntimeError):
-        found = None
-    if found is None or not found.is_dir() or any(found.is_relative_to(root) for root in _KERNEL_ROOTS):
-        raise RepositoryNotFound(f"There is no directory {_shown(text)} on the server. Check the path.")
-    return Source(text, directory=found)
+        raise _no_directory(text) from None
+    if not found.is_dir() or any(found.is_relative_to(root) for root in _KERNEL_ROOTS):
+        raise _no_directory(text)
+    return Source(text, directory=found, file=file)
+
+
+def _no_directory(text: str) -> RepositoryNotFound:
+    return RepositoryNotFound(f"There is no directory {_shown(text)} on the server. Check the path.")
 
 
 def parse_source(text: str, *, models_dir: Path, starter_dir: Path, admin: bool) -> Source:
-    """`text` as a Source. A directory under `models_dir` comes before a repository of the same name.
+    """`text` as a Source, a quantisation behind it left aside: `split_variant`.
+
+    A directory or GGUF file under `models_dir` comes before a repository of the same name.
 
     Raises InvalidRequest for what is neither, NotAllowed for a path without `admin`, RepositoryNotFound
     for a directory that does not exist.
@@ -100,20 +130,21 @@ def parse_source(text: str, *, models_dir: Path, starter_dir: Path, admin: bool)
         raise InvalidRequest(f"The model's source is missing. {_HOW}")
     if len(text) > MAX_SOURCE or not text.isprintable():
         raise InvalidRequest(f"{_shown(text)} is not a model's source. {_HOW}")
+    plain, _ = split_variant(text)
     if text.startswith("/"):
-        return _absolute(text, admin=admin)
+        return replace(_absolute(plain, admin=admin), text=text)
     if text.startswith(STARTER_PREFIX):
-        name = text.removeprefix(STARTER_PREFIX)
-        found = _inside(starter_dir, name) if _LOCAL_NAME.fullmatch(name) and "/" not in name else None
-        if found is None:
+        name = plain.removeprefix(STARTER_PREFIX)
+        place = _inside(starter_dir, name) if _LOCAL_NAME.fullmatch(name) and "/" not in name else None
+        if place is None:
             raise RepositoryNotFound(f"There is no starter model {_shown(name)}. See the catalogue for their names.")
-        return Source(text, directory=found)
-    name, at, _ = text.partition("@")
+        return Source(text, directory=place[0], file=place[1])
+    name, at, _ = plain.partition("@")
     if not at and _LOCAL_NAME.fullmatch(name) and ".." not in name and os.path.lexists(models_dir / name):
-        found = _inside(models_dir, name)
-        if found is None:
+        place = _inside(models_dir, name)
+        if place is None:
             raise RepositoryNotFound(f"{_shown(name)} in the models directory is no directory, or leads out of it.")
-        return Source(text, directory=found)
+        return Source(text, directory=place[0], file=place[1])
     found_on_hub = parse_hub_id(text)
     if found_on_hub is not None:
         return found_on_hub
@@ -124,7 +155,7 @@ def parse_source(text: str, *, models_dir: Path, starter_dir: Path, admin: bool)
 
 def parse_hub_id(text: str) -> Source | None:
     """`org/name[@revision]` as a Source, None when the id is none. Raises InvalidRequest for a wrong revision."""
-    name, at, revision = text.partition("@")
+    name, at, revision = split_variant(text)[0].partition("@")
     repo_id = parse_repo_id(name)
     if repo_id is None:
         return None

@@ -20,7 +20,7 @@ _ONNX_ORDER = tuple(
     for folder in ("onnx/", "")
 )
 _OTHER_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
-_OTHER_FORMATS = {".h5": "TensorFlow", ".msgpack": "Flax", ".gguf": "llama.cpp", ".ot": "rust-bert"}
+_OTHER_FORMATS = {".h5": "TensorFlow", ".msgpack": "Flax", ".ot": "rust-bert"}
 # Files of a tokenizer or a configuration, in a folder that holds a part of the model.
 _SUPPORT = (
     "config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "vocab", "merges.txt",

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-LARGE = (".safetensors", ".bin", ".onnx", ".onnx_data", ".model", ".h5", ".pt")
+LARGE = (".safetensors", ".gguf", ".bin", ".onnx", ".onnx_data", ".model", ".h5", ".pt")
 _PIECE = 64 * 1024  # bytes written at once
 
 

@@ -219,7 +219,7 @@ def test_pickles_are_for_admins(tmp_path: Path) -> None:
         ("other.bin", PickleRefused),
         ("tf_model.h5", NoSupportedTask),
         ("flax_model.msgpack", NoSupportedTask),
-        ("model.gguf", NoSupportedTask),
+        ("model.gguf", CorruptModel),
         ("adapter_config.json", NoSupportedTask),
         ("notes.txt", CorruptModel),
     ],
