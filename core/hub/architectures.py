@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.types import Task
+from core.types import TEXT_TO_TEXT_TASKS, Task
 
 # Encoders that transformers carries itself. A test holds this against the installed transformers.
 ENCODER_TYPES = frozenset((
@@ -14,13 +14,32 @@ ENCODER_TYPES = frozenset((
     "nomic_bert", "nystromformer", "reformer", "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer",
     "splinter", "squeezebert", "xlm", "xlm-roberta", "xlm-roberta-xl", "xlnet", "xmod", "yoso",
 ))  # fmt: skip
-# Other types of transformers that are met with a classification head or under sentence-transformers.
-OTHER_NATIVE_TYPES = frozenset((
-    "bart", "bloom", "ctrl", "exaone4", "falcon", "gemma", "gemma2", "gemma3", "gemma3_text", "glm", "gpt2",
-    "gpt_neo", "gpt_neox", "gptj", "llama", "mbart", "mistral", "mt5", "opt", "phi", "phi3", "qwen2", "qwen3",
-    "stablelm", "t5", "umt5",
+# Causal models of text that transformers carries itself.
+CAUSAL_TYPES = frozenset((
+    "afmoe", "apertus", "arcee", "aria_text", "bailing_hybrid", "bamba", "bart", "bert-generation",
+    "bigbird_pegasus", "biogpt", "bitnet", "blenderbot", "blenderbot-small", "bloom", "blt", "codegen", "cohere",
+    "cohere2", "cohere2_moe", "cpmant", "ctrl", "cwm", "dbrx", "deepseek_v2", "deepseek_v3", "deepseek_v32",
+    "diffllama", "doge", "dots1", "ernie4_5", "ernie4_5_moe", "exaone4", "exaone_moe", "falcon", "falcon_h1",
+    "falcon_mamba", "flex_olmo", "gemma", "gemma2", "gemma3_text", "gemma3n_text", "glm", "glm4", "glm4_moe",
+    "glm4_moe_lite", "glm_moe_dsa", "gpt-sw3", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "gpt_neox_japanese",
+    "gpt_oss", "gptj", "granite", "granitemoe", "granitemoehybrid", "granitemoeshared", "helium",
+    "hunyuan_v1_dense", "hunyuan_v1_moe", "hyperclovax", "internlm3", "jais2", "jamba", "jetmoe", "kimi_linear",
+    "laguna", "lfm2", "lfm2_moe", "llama", "llama4_text", "longcat_flash", "mamba", "mamba2", "marian", "mbart",
+    "mimo_v2_flash", "minicpm3", "minimax", "minimax_m2", "ministral", "ministral3", "mistral", "mixtral",
+    "modernbert-decoder", "mpt", "mvp", "nanochat", "nemotron", "nemotron_h", "olmo", "olmo2", "olmo3",
+    "olmo_hybrid", "olmoe", "openai-gpt", "opt", "pegasus", "persimmon", "phi", "phi3", "phimoe", "plbart",
+    "prophetnet", "qwen2", "qwen2_moe", "qwen3", "qwen3_5_text", "qwen3_moe", "qwen3_next", "recurrent_gemma",
+    "rwkv", "seed_oss", "smollm3", "solar_open", "stablelm", "starcoder2", "vaultgemma", "xglm", "xlstm", "youtu",
+    "zamba", "zamba2",
 ))  # fmt: skip
-NATIVE_TYPES = ENCODER_TYPES | OTHER_NATIVE_TYPES
+# Encoder-decoders of text.
+SEQ2SEQ_TYPES = frozenset((
+    "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "led", "longt5", "m2m_100", "marian", "mbart",
+    "mt5", "mvp", "nllb-moe", "pegasus", "pegasus_x", "plbart", "prophetnet", "switch_transformers", "t5", "umt5",
+))  # fmt: skip
+# Other types of transformers that are met under sentence-transformers, or whose repositories name code as well.
+_OTHER_NATIVE_TYPES = frozenset(("gemma3",))
+NATIVE_TYPES = ENCODER_TYPES | CAUSAL_TYPES | SEQ2SEQ_TYPES | _OTHER_NATIVE_TYPES
 
 # Position embeddings of these start behind the padding token's id: 514 positions are 512 tokens.
 OFFSET_POSITIONS = frozenset((
@@ -36,14 +55,21 @@ _HEADS: tuple[tuple[str, tuple[Task, ...]], ...] = (
     ("ForQuestionAnsweringSimple", (Task.QUESTION_ANSWERING,)),
     ("ForMaskedLM", (Task.FILL_MASK, Task.FEATURE_EXTRACTION)),
     ("ForPreTraining", (Task.FEATURE_EXTRACTION,)),
-    ("ForCausalLM", (Task.TEXT_GENERATION,)),
-    ("LMHeadModel", (Task.TEXT_GENERATION,)),
 )
 # The same heads under names of their own.
 _NAMED_HEADS: dict[str, tuple[Task, ...]] = {
     "XLMWithLMHeadModel": (Task.FILL_MASK, Task.FEATURE_EXTRACTION),
     "FlaubertWithLMHeadModel": (Task.FILL_MASK, Task.FEATURE_EXTRACTION),
 }
+# What an encoder-decoder does by its type; the others write whatever text they were trained to.
+_SEQ2SEQ_TASKS: dict[str, tuple[Task, ...]] = {
+    **dict.fromkeys(("m2m_100", "marian", "nllb-moe"), (Task.TRANSLATION, Task.TEXT2TEXT_GENERATION)),
+    **dict.fromkeys(
+        ("bigbird_pegasus", "led", "pegasus", "pegasus_x"), (Task.SUMMARIZATION, Task.TEXT2TEXT_GENERATION)
+    ),
+}
+_SEQ2SEQ_HEADS = ("ForConditionalGeneration", "MTModel")
+_CAUSAL_HEADS = ("ForCausalLM", "LMHeadModel")
 _OTHER_HEADS = ("LMHeadModel", "DoubleHeadsModel", "EncoderDecoderModel", "VisionModel")
 
 # Model type for the architectures of configurations that do not say it, longest first.
@@ -66,10 +92,21 @@ def tasks_of(architecture: str, model_type: str, pipeline_tag: str | None) -> tu
     for ending, tasks in _HEADS:
         if architecture.endswith(ending):
             return tasks
+    if architecture.endswith(_CAUSAL_HEADS) and model_type not in ENCODER_TYPES:
+        return (Task.TEXT_GENERATION,)
+    if architecture.endswith(_SEQ2SEQ_HEADS) and model_type in SEQ2SEQ_TYPES:
+        return seq2seq_tasks(model_type, pipeline_tag)
     is_bare = architecture.endswith("Model") and not architecture.endswith(_OTHER_HEADS)
     if is_bare and (model_type in ENCODER_TYPES or pipeline_tag in ("feature-extraction", "sentence-similarity")):
         return (Task.FEATURE_EXTRACTION,)
     return ()
+
+
+def seq2seq_tasks(model_type: str, stated: str | None) -> tuple[Task, ...]:
+    """The tasks of an encoder-decoder, first the one that is stated, if any."""
+    tasks = _SEQ2SEQ_TASKS.get(model_type, TEXT_TO_TEXT_TASKS)
+    first = tuple(task for task in TEXT_TO_TEXT_TASKS if task == stated)
+    return tuple(dict.fromkeys((*first, *tasks)))
 
 
 def model_type_of(config: dict[str, Any], architecture: str) -> str:

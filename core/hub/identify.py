@@ -6,17 +6,26 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from core.errors import CallerError, CorruptModel, InvalidRequest, NoSupportedTask, TaskNotSupported
-from core.hub.architectures import ENCODER_TYPES, OFFSET_POSITIONS, model_type_of, supported, tasks_of
+from core.hub.architectures import (
+    CAUSAL_TYPES,
+    ENCODER_TYPES,
+    OFFSET_POSITIONS,
+    SEQ2SEQ_TYPES,
+    model_type_of,
+    seq2seq_tasks,
+    supported,
+    tasks_of,
+)
 from core.hub.files import Files, read_document, read_map
-from core.hub.gguf_repository import identify_gguf, is_gguf
 from core.hub.refusals import refuse_foreign_modules, refuse_remote_code, refuse_scripts
 from core.hub.tensors import Tensors, read_tensors
 from core.hub.weights import Format, Weights, choose_weights, module_folders, support_files
-from core.types import Inspection, ModelSpec, RepoFile, Runtime, Task
+from core.types import TEXT_TO_TEXT_TASKS, Inspection, ModelSpec, RepoFile, Runtime, Task
 
 MAX_LABELS = 100_000
 _NO_TENSORS = Tensors(0, 0, None, frozenset())
 _CLASSIFIERS = (Task.TEXT_CLASSIFICATION, Task.TOKEN_CLASSIFICATION)
+_POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx", "max_seq_len")
 _NO_LIMIT = 1_000_000  # tokens; tokenizers write 1e30 where they know no limit
 
 
@@ -41,8 +50,6 @@ def identify(files: Files, spec: ModelSpec, *, pickle_allowed: bool) -> Inspecti
 
     Raises RemoteCodeRefused, PickleRefused, CorruptModel, NoSupportedTask, TaskNotSupported or InvalidRequest.
     """
-    if is_gguf(files, spec, pickle_allowed=pickle_allowed):
-        return identify_gguf(files, spec)
     facts = _read_facts(files)
     refuse_remote_code(files.name, facts.documents, facts.model_type)
     if facts.is_sentence_model:
@@ -55,6 +62,8 @@ def identify(files: Files, spec: ModelSpec, *, pickle_allowed: bool) -> Inspecti
     warnings = _weight_warnings(files, weights)
     runtime = _runtime(files, spec, facts, weights, warnings)
     tasks = _tasks(files, spec, facts, tensors, warnings)
+    if tasks == (Task.TEXT_GENERATION,) and not _has_chat_template(files, facts):
+        warnings.append("It has no chat template; in a chat, its turns are written one under another in plain words.")
     folders = _support_folders(facts, weights)
     needed = dict.fromkeys((*support_files(files, folders), *filter(None, (weights.index,)), *weights.paths))
     return Inspection(
@@ -67,7 +76,7 @@ def identify(files: Files, spec: ModelSpec, *, pickle_allowed: bool) -> Inspecti
         model_type=facts.model_type,
         architecture=facts.architecture,
         labels=facts.labels if set(tasks) & {*_CLASSIFIERS, Task.ZERO_SHOT_CLASSIFICATION} else (),
-        context_length=_context_length(files, spec, facts),
+        context_length=_context_length(files, spec, facts, tasks),
         parameters=tensors.parameters or None,
         weight_bytes=sum(files.sizes[path] for path in weights.paths),
         dtype=tensors.dtype or _stated_dtype(facts.config),
@@ -166,7 +175,7 @@ def _tasks(files: Files, spec: ModelSpec, facts: _Facts, tensors: Tensors, warni
     if facts.is_sentence_model and spec.task in (None, Task.FEATURE_EXTRACTION):
         return (Task.FEATURE_EXTRACTION,)
     if facts.architecture:
-        tasks = tasks_of(facts.architecture, facts.model_type, files.card.pipeline_tag)
+        tasks = tasks_of(facts.architecture, facts.model_type, _stated_task(files, facts))
         if tasks == (Task.FEATURE_EXTRACTION,) and any("cls.predictions" in name for name in tensors.heads):
             tasks = (Task.FILL_MASK, Task.FEATURE_EXTRACTION)
         if not tasks:
@@ -175,6 +184,22 @@ def _tasks(files: Files, spec: ModelSpec, facts: _Facts, tensors: Tensors, warni
         tasks = _guess(files, spec, facts, tensors, warnings)
     tasks = _with_zero_shot(files, facts, tasks)
     return tasks if spec.task is None else _asked_for(files, spec.task, facts, tasks, warnings)
+
+
+def _stated_task(files: Files, facts: _Facts) -> str | None:
+    """The task that the card names, or the only one that the configuration has settings for."""
+    own = facts.config.get("task_specific_params")
+    if files.card.pipeline_tag in set(Task) or not isinstance(own, dict) or len(own) != 1:
+        return files.card.pipeline_tag
+    return str(next(iter(own)))
+
+
+def _has_chat_template(files: Files, facts: _Facts) -> bool:
+    return any(
+        f"{folder}/chat_template.jinja".lstrip("/") in files.sizes
+        or facts.documents.get(f"{folder}/tokenizer_config.json".lstrip("/"), {}).get("chat_template")
+        for folder in (facts.folders[0], "")
+    )
 
 
 def _with_zero_shot(files: Files, facts: _Facts, tasks: tuple[Task, ...]) -> tuple[Task, ...]:
@@ -207,6 +232,8 @@ def _guess(files: Files, spec: ModelSpec, facts: _Facts, tensors: Tensors, warni
     )
     if task is Task.ZERO_SHOT_CLASSIFICATION:
         return (Task.TEXT_CLASSIFICATION,)
+    if task in TEXT_TO_TEXT_TASKS:
+        return seq2seq_tasks(facts.model_type, task)
     return (task, Task.FEATURE_EXTRACTION) if task is Task.FILL_MASK else (task,)
 
 
@@ -217,6 +244,10 @@ def _guess_with_reason(files: Files, spec: ModelSpec, facts: _Facts, tensors: Te
         return spec.task, "the request"
     if files.card.pipeline_tag in set(Task):
         return Task(files.card.pipeline_tag), "its model card"
+    if facts.model_type in SEQ2SEQ_TYPES and not heads & {"classification_head", "qa_outputs"}:
+        return Task.TEXT2TEXT_GENERATION, "its type, an encoder-decoder"
+    if facts.model_type in CAUSAL_TYPES and not heads & {"score", "classifier", "qa_outputs"}:
+        return Task.TEXT_GENERATION, "its type, a causal model"
     if "qa_outputs" in heads:
         return Task.QUESTION_ANSWERING, "its weights (qa_outputs)"
     if tagged:
@@ -239,15 +270,17 @@ def _support_folders(facts: _Facts, weights: Weights) -> tuple[str, ...]:
     return tuple(dict.fromkeys(("", *facts.folders, graph)))
 
 
-def _context_length(files: Files, spec: ModelSpec, facts: _Facts) -> int | None:
+def _context_length(files: Files, spec: ModelSpec, facts: _Facts, tasks: tuple[Task, ...]) -> int | None:
     """Tokens the model reads at once, special ones included. Raises InvalidRequest when `spec` asks for more."""
     main = facts.folders[0]
     tokenizer = facts.documents.get(f"{main}/tokenizer_config.json" if main else "tokenizer_config.json", {})
-    positions = facts.config.get("max_position_embeddings")
+    positions = next((facts.config[name] for name in _POSITIONS if name in facts.config), None)
     if type(positions) is int and facts.model_type in OFFSET_POSITIONS:
         padding = facts.config.get("pad_token_id")
         positions -= (padding if type(padding) is int else 1) + 1
     stated = [positions, tokenizer.get("model_max_length")]
+    if tasks[0].generates and type(positions) is int:  # tokenizers of such models often carry another model's limit
+        stated = [positions]
     if facts.is_sentence_model:
         stated += [document.get("max_seq_length") for path, document in facts.documents.items() if "sentence_" in path]
     known = [int(value) for value in stated if type(value) in (int, float) and 0 < value < _NO_LIMIT]

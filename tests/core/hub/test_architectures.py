@@ -6,7 +6,15 @@ import pytest
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-from core.hub.architectures import ENCODER_TYPES, NATIVE_TYPES, OFFSET_POSITIONS, model_type_of, tasks_of
+from core.hub.architectures import (
+    CAUSAL_TYPES,
+    ENCODER_TYPES,
+    NATIVE_TYPES,
+    OFFSET_POSITIONS,
+    SEQ2SEQ_TYPES,
+    model_type_of,
+    tasks_of,
+)
 from core.types import Task
 
 MAPPINGS = {
@@ -29,6 +37,21 @@ def test_every_head_that_transformers_makes_is_told(task: Task) -> None:
         assert tasks_of(architecture, model_type, None)[:1] == (task,), architecture
 
 
+def test_every_causal_model_of_transformers_generates() -> None:
+    names = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    assert set(names) >= CAUSAL_TYPES
+    assert not CAUSAL_TYPES & ENCODER_TYPES
+    for model_type in CAUSAL_TYPES - {"bert-generation"}:
+        assert tasks_of(names[model_type], model_type, None) == (Task.TEXT_GENERATION,), model_type
+
+
+def test_every_encoder_decoder_of_text_writes_text() -> None:
+    names = modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+    assert set(names) >= SEQ2SEQ_TYPES
+    for model_type in SEQ2SEQ_TYPES:
+        assert Task.TEXT2TEXT_GENERATION in tasks_of(names[model_type], model_type, None), model_type
+
+
 def test_bare_encoders_give_embeddings() -> None:
     for model_type in ENCODER_TYPES & set(modeling_auto.MODEL_MAPPING_NAMES):
         names = modeling_auto.MODEL_MAPPING_NAMES[model_type]
@@ -39,11 +62,9 @@ def test_bare_encoders_give_embeddings() -> None:
 @pytest.mark.parametrize(
     ("architecture", "model_type"),
     [
-        ("GPT2LMHeadModel", "gpt2"),
-        ("LlamaForCausalLM", "llama"),
-        ("T5ForConditionalGeneration", "t5"),
         ("T5Model", "t5"),
-        ("MarianMTModel", "marian"),
+        ("XLNetLMHeadModel", "xlnet"),
+        ("GPT2DoubleHeadsModel", "gpt2"),
         ("ViTForImageClassification", "vit"),
         ("LlavaForConditionalGeneration", "llava"),
         ("BertForNextSentencePrediction", "bert"),
