@@ -24,9 +24,13 @@ def write_onnx_decoder(directory: Path, architecture: str, **graph: Any) -> Path
 
 
 def write_graph(
-    path: Path, model: Any, *, positions: bool = True, dtype: torch.dtype = torch.float32, data: str | None = None
+    path: Path, model: Any, *, positions: bool = True, causal: bool = True, dtype: torch.dtype = torch.float32
 ) -> None:
-    """Exports `model` with past keys and values to `path`; its tensors to the file `data` beside it if named."""
+    """Exports `model` with past keys and values to `path`.
+
+    `positions`: whether it takes position_ids. Not `causal`: several tokens at once see one another, as in exports
+    that were made for single tokens.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     config = model.config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -44,7 +48,7 @@ def write_graph(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            _WithPast(model.to(dtype), positions).eval(),
+            _WithPast(model.to(dtype), positions, causal).eval(),
             tuple(inputs.values()),
             str(path),
             input_names=list(inputs),
@@ -53,8 +57,6 @@ def write_graph(
             opset_version=17,
             dynamo=False,
         )
-    if data is not None:
-        write_data(path, data)
 
 
 def write_data(path: Path, data: str) -> None:
@@ -71,51 +73,50 @@ def quantize(path: Path, target: Path) -> None:
         quantize_dynamic(path, target, weight_type=QuantType.QInt8)
 
 
-def merge(path: Path, target: Path) -> None:
-    """The graph at `path` as the one of both branches of a merged decoder, with `use_cache_branch`.
+def merge(first: Path, later: Path, target: Path) -> None:
+    """Two graphs as the branches of a merged decoder, which `use_cache_branch` chooses: `later` for those with a past.
 
-    As optimum did it, but for the weights, which each branch has here for itself. The one without a past reads none,
-    whatever it is given.
+    As optimum did it, but for the weights, which each branch has here for itself. The first takes no notice of the
+    past, whatever it is given.
     """
-    model = onnx.load(path)
-    outputs = list(model.graph.output)
+    models = {"later_": onnx.load(later), "first_": onnx.load(first)}
     branches = []
-    for prefix, has_past in (("with_", True), ("without_", False)):
-        branch = onnx.GraphProto()
-        branch.CopyFrom(onnx.compose.add_prefix(model, prefix).graph)
-        del branch.input[:]
+    for prefix, model in models.items():
+        branch = onnx.compose.add_prefix(model, prefix).graph
         for value in model.graph.input:
             source = value.name
-            if value.name.startswith("past_key_values") and not has_past:
-                source = f"{value.name}_none"
-                branch.node.insert(0, _first_columns(value.name, source, branch))
-            branch.node.insert(
-                0 if source == value.name else 1, helper.make_node("Identity", [source], [prefix + value.name])
-            )
+            if prefix == "first_" and source.startswith("past_key_values"):
+                source = f"{prefix}{value.name}_none"
+                branch.node.insert(0, _no_columns(value.name, source, branch))
+            at = 0 if source == value.name else 1
+            branch.node.insert(at, helper.make_node("Identity", [source], [prefix + value.name]))
+        del branch.input[:]
         branches.append(branch)
+    model = models["later_"]
+    outputs = list(model.graph.output)
+    choice = helper.make_tensor_value_info("use_cache_branch", TensorProto.BOOL, [1])
     node = helper.make_node(
         "If", ["use_cache_branch"], [each.name for each in outputs], then_branch=branches[0], else_branch=branches[1]
     )
-    choice = helper.make_tensor_value_info("use_cache_branch", TensorProto.BOOL, [1])
     graph = helper.make_graph([node], "merged", [*model.graph.input, choice], outputs)
     onnx.save(helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version), target)
 
 
-def _first_columns(name: str, target: str, branch: onnx.GraphProto) -> onnx.NodeProto:
-    """No columns of a past."""
-    for constant, value in ((f"{target}_start", 0), (f"{target}_axis", 2)):
+def _no_columns(name: str, target: str, branch: onnx.GraphProto) -> onnx.NodeProto:
+    """Nothing of a past, as the input of a branch."""
+    for constant, value in ((f"{target}_end", 0), (f"{target}_axis", 2)):
         branch.initializer.append(helper.make_tensor(constant, TensorProto.INT64, [1], [value]))
-    start, axis = f"{target}_start", f"{target}_axis"
-    return helper.make_node("Slice", [name, start, start, axis], [target])
+    return helper.make_node("Slice", [name, f"{target}_end", f"{target}_end", f"{target}_axis"], [target])
 
 
 class _WithPast(torch.nn.Module):
     """A decoder as a function of tensors."""
 
-    def __init__(self, model: Any, positions: bool) -> None:
+    def __init__(self, model: Any, positions: bool, causal: bool) -> None:
         super().__init__()
         self.model = model
         self.positions = positions
+        self.causal = causal
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor, *more: torch.Tensor) -> tuple[torch.Tensor, ...]:
         past = more[1:] if self.positions else more
@@ -124,7 +125,7 @@ class _WithPast(torch.nn.Module):
             cache.update(past[2 * layer], past[2 * layer + 1], layer)
         outputs = self.model(
             input_ids=ids,
-            attention_mask=mask,
+            attention_mask=mask if self.causal else ((1 - mask) * -1e9)[:, None, None, :],
             position_ids=more[0] if self.positions else None,
             past_key_values=cache,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ _DAMAGED = frozenset(
     ("SafetensorError", "UnpicklingError", "JSONDecodeError", "UnicodeDecodeError", "EOFError")
     + ("InvalidProtobuf", "InvalidGraph", "NoSuchFile")
 )
+_ABSOLUTE = re.compile(r"(?<![\w.:/])/[\w.@+-]+(?:/[\w.@+-]+)+")  # a path of this machine
 _NOT_CONFIGURATION = frozenset({"tokenizer.json", "vocab.json", "added_tokens.json"})  # tables, and often large
 
 
@@ -87,7 +89,7 @@ def loading_errors(request: LoadRequest) -> Iterator[None]:
         raise
     except Exception as error:
         kind = type(error).__name__
-        said = " ".join(str(error).replace(request.path, request.name).split())[:400]
+        said = _ABSOLUTE.sub("…", " ".join(str(error).replace(request.path, request.name).split()))[:400]
         if "trust_remote_code" in said:
             raise RemoteCodeRefused(
                 f"{request.name} needs its own code to run, which never happens here. Choose a model of an "
