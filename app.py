@@ -134,13 +134,23 @@ def serve(settings: Settings) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="app.py", description="Berth: many models, one server.")
+    parser.add_argument("--model-path", "--model_path", help="model to load: a directory, file or Hub id (MODEL_PATH)")
+    for bits in ("8bit", "4bit"):
+        parser.add_argument(
+            f"--load-in-{bits}",
+            f"--load_in_{bits}",
+            action="store_true",
+            default=None,
+            help=f"load it quantised by bitsandbytes (LOAD_IN_{bits.upper()})",
+        )
     parser.add_argument("--host", help="address to listen on (HOST)")
     parser.add_argument("--port", type=int, help="port to listen on, 0 for any (PORT)")
     parser.add_argument("--log-level", "--log_level", help="DEBUG, INFO, WARNING or ERROR (LOG_LEVEL)")
     parser.add_argument("--reload", action="store_true", help="start again whenever the code changes")
-    given = parser.parse_args(argv)
+    given = vars(parser.parse_args(argv))
+    reload = given.pop("reload")
     try:
-        settings = read_settings(host=given.host, port=given.port, log_level=given.log_level)
+        settings = read_settings(**given)
     except InvalidRequest as error:
         print(error.message, file=sys.stderr)
         return 2
@@ -152,8 +162,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    if given.reload:
-        os.environ.update(HOST=settings.host, PORT=str(settings.port))  # the new process reads them
+    if reload:
+        said = {name.upper(): str(value) for name, value in given.items() if value is not None}
+        os.environ.update(said, HOST=settings.host, PORT=str(settings.port))  # the new process reads them
         uvicorn.run("app:app", host=settings.host, port=settings.port, reload=True)
     else:
         serve(settings)

@@ -47,6 +47,7 @@ class LoadRequest(Body):
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
     context_length: int | None = Field(None, ge=1, le=10_000_000, description="Tokens; below the model's own limit.")
     max_batch_tokens: int | None = Field(None, ge=1, le=100_000_000, description="Tokens of one forward pass.")
+    gpu_layers: int | None = Field(None, ge=-1, le=10_000, description="Layers of a GGUF model on the GPU; -1: all.")
 
     @field_validator("model_name")
     @classmethod
@@ -84,6 +85,7 @@ class LoadRequest(Body):
             dtype=self.dtype,
             context_length=self.context_length,
             max_batch_tokens=self.max_batch_tokens,
+            gpu_layers=self.gpu_layers,
         )
 
 

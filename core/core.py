@@ -10,6 +10,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from core.chat.chat import Chat
+from core.defaults import Defaults
 from core.errors import BerthError, DeadlineExceeded, ModelNotFound, NoSupportedTask, TaskNotSupported
 from core.fleet.job import LoadJob
 from core.fleet.launcher import Launcher
@@ -22,8 +24,10 @@ from core.hub.catalog import Catalog
 from core.memory.probe import Probe
 from core.params import parse_items, parse_params
 from core.settings import Settings
+from core.startup import spec_at_start
 from core.types import Completion, LoadEvent, ModelSpec, Prompt, Reply, Sampling, State, Task, Timing
 from core.views import ModelView, view
+from core.writing import write
 
 VERSION = "0.1.0"
 
@@ -45,11 +49,9 @@ class Core:
         )
         self.launcher = launcher or Launcher()
         self.registry = Registry(settings, Loader(settings, self.hub, self.launcher), self.probe)
+        self.chat = Chat(settings, self.generate)
         self._started = time.monotonic()
-        self._defaults: dict[Task, str | None] = {
-            Task.TEXT_CLASSIFICATION: settings.classify_model,
-            Task.FEATURE_EXTRACTION: settings.embed_model,
-        }
+        self._defaults = Defaults(settings)
 
     @property
     def uptime_s(self) -> float:
@@ -59,10 +61,13 @@ class Core:
         """Makes the data directory and starts the fork server. Raises OSError when the directory cannot be made."""
         await asyncio.to_thread(self.settings.data_dir.mkdir, parents=True, exist_ok=True)
         await self.launcher.start()
+        if (spec := spec_at_start(self.settings, self.catalog)) is not None:
+            self._defaults.follow(spec, self.registry.start_load(spec, admin=True))
 
     async def stop(self) -> None:
         """Drains, then ends every process."""
         await self.registry.stop()
+        await self.chat.close()
         await self.launcher.stop()
 
     # models
@@ -77,6 +82,16 @@ class Core:
     async def load(self, spec: ModelSpec, *, admin: bool = False) -> LoadJob:
         """Starts a load, or joins it. Raises what can be said before weights move; the rest ends the job."""
         return await self.registry.load(spec, admin=admin)
+
+    async def load_default(self, spec: ModelSpec) -> str:
+        """Loads `spec` for an admin, waits until it is ready, and has requests for what it does mean it from then on.
+
+        Returns its name. Raises the load's error.
+        """
+        job = await self.load(spec, admin=True)
+        info = await asyncio.shield(job.done)
+        self._defaults.set_for(spec, info.tasks)
+        return spec.name
 
     def events(self, name: str) -> AsyncIterator[LoadEvent]:
         """The current step of a model's load and those that follow. Raises ModelNotFound at once."""
@@ -123,10 +138,10 @@ class Core:
         Returns the name that the registry has it under.
         """
         entry = self.catalog.get(name)
-        is_default = name in self._defaults.values()
+        is_default = name in self._defaults
         if entry is None and not is_default:
             raise ModelNotFound(f"There is no model `{name}` here. Load it with POST /models/load, or see GET /models.")
-        spec = entry.spec if entry else ModelSpec(name=name, source=name)
+        spec = self._defaults.spec(name) or (entry.spec if entry else ModelSpec(name=name, source=name))
         if self.registry.find(spec.name) is None:
             self.registry.start_load(spec, admin=is_default)
         return spec.name
@@ -194,21 +209,24 @@ class Core:
         return await join(self.generate(prompt, sampling, model, task), sampling.n)
 
     def set_default(self, task: Task, name: str) -> None:
-        """The model that requests for `task` mean from now on when they name none."""
-        self._defaults[task] = name
+        """The model that requests for `task` mean from now on when they name none; unloaded, it is brought back."""
+        record = self.registry.find(name)
+        self._defaults.set(task, record.spec if record else ModelSpec(name, name))
 
     async def _ask(self, record: Record, task: Task, items: list[Any], params: dict[str, Any]) -> Reply:
         assert record.worker is not None
         assert record.info is not None
         assert record.inspection is not None
         worker, info, started = record.worker, record.info, time.monotonic()
+        limit_s = self.settings.request_timeout_s
         try:
-            raw = await worker.call(
-                "run", deadline_s=self.settings.request_timeout_s, task=task, items=items, params=params
-            )
+            if task.generates:
+                raw = await write(record, task, items, params, limit_s)
+            else:
+                raw = await worker.call("run", deadline_s=limit_s, task=task, items=items, params=params)
         except DeadlineExceeded:
             # slow, or hung? A hung one is killed, and the next request starts another
-            self.registry.in_background(worker.is_alive(self.settings.request_timeout_s))
+            self.registry.in_background(worker.is_alive(limit_s))
             raise
         return Reply(
             model=record.name,
@@ -245,11 +263,11 @@ class Core:
                     freed[device] = freed.get(device, 0) + max(0, before[device] - after.get(device, 0))
         return freed
 
-    def check_ready(self) -> str | None:
+    async def check_ready(self) -> str | None:
         """Why the server should not be sent requests now; None when it should."""
         if self.registry.is_stopping:
             return "The server is stopping."
-        return _unwritable(self.settings.data_dir)
+        return await asyncio.to_thread(_unwritable, self.settings.data_dir) or await self.chat.trouble()
 
 
 def _meant(tasks: tuple[Task, ...], fields: dict[str, Any]) -> Task:

@@ -34,6 +34,7 @@ _FIELDS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "max_tokens": ("max_tokens", _TOKENS),
     "max_new_tokens": ("max_tokens", _TOKENS),
     "max_completion_tokens": ("max_tokens", _TOKENS),
+    "max_length": ("max_length", _TOKENS),
     "temperature": ("temperature", number(0.0, 10.0)),
     "top_p": ("top_p", number(0.0, 1.0)),
     "top_k": ("top_k", integer(0, 1_000_000)),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from core.errors import InvalidRequest
+from core.types import Quantization
 
 PROJECT = Path(__file__).resolve().parent.parent
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -30,6 +31,9 @@ class Settings(BaseSettings):
 
     models_dir: Path = _env("BERTH_MODELS_DIR", Path("models"), "Directory of your own models.")
     data_dir: Path = _env("BERTH_DATA_DIR", Path("data"), "Directory for what the server writes.")
+    database_url: str | None = _env(
+        "DATABASE_URL", None, "Where conversations are kept: postgresql://user:password@host/db; unset: a SQLite file."
+    )
     starter_dir: Path = _env("BERTH_STARTER_DIR", PROJECT / "starter", "Directory of the starter models.")
 
     api_keys: Annotated[tuple[str, ...], NoDecode] = _env(
@@ -59,10 +63,25 @@ class Settings(BaseSettings):
         "Tokens of all running answers of one model; unset: the runtime's choice.",
         ge=8,
     )
+    model_path: str | None = _env(
+        "MODEL_PATH", None, "Model to load at the start: a directory, a weight file, or a Hub id; its task's default."
+    )
+    sllm_model_path: str | None = _env("SLLM_MODEL_PATH", None, "The same, where `MODEL_PATH` is not set.")
+    load_in_8bit: bool = _env("LOAD_IN_8BIT", False, "Whether that model is loaded in 8 bits.")
+    load_in_4bit: bool = _env("LOAD_IN_4BIT", False, "Whether that model is loaded in 4 bits.")
+    use_gpu: bool | None = _env("USE_GPU", None, "False: models run on the CPU, unless `BERTH_DEVICE` or a load says.")
+    gpu_layers: int | None = _env(
+        "GPU_LAYERS", None, "Layers of a GGUF model on the GPU, unless its load says; unset or -1: all.", ge=-1
+    )
     classify_model: str | None = _env("BERTH_CLASSIFY_MODEL", None, "Model of `POST /predict`.")
     embed_model: str = _env(
         "BERTH_EMBED_MODEL", "paraphrase-multilingual-MiniLM-L12-v2", "Model of `/api/v1/embed` and its kin."
     )
+
+    max_history_length: int = _env(
+        "MAX_HISTORY_LENGTH", 100, "Messages of a conversation that a model is sent, the newest.", ge=1, le=10_000
+    )
+    page_size: int = _env("PAGE_SIZE", 20, "Conversations on a page of a list, unless asked otherwise.", ge=1, le=100)
 
     max_queue: int = _env("BERTH_MAX_QUEUE", 256, "Requests one model may have waiting or running.", ge=1)
     request_timeout_s: float = _env("BERTH_REQUEST_TIMEOUT", 120.0, "Seconds a request may take.", gt=0)
@@ -85,10 +104,50 @@ class Settings(BaseSettings):
     def _upper(cls, value: Any) -> Any:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("admin_key", "hub_token", "hub_endpoint", "classify_model", mode="before")
+    @field_validator(
+        *("admin_key", "hub_token", "hub_endpoint", "classify_model", "model_path", "sllm_model_path"),
+        *("use_gpu", "gpu_layers"),
+        mode="before",
+    )
     @classmethod
     def _empty_is_unset(cls, value: Any) -> Any:
-        return value or None
+        return None if value == "" else value
+
+    @field_validator("load_in_8bit", "load_in_4bit", mode="before")
+    @classmethod
+    def _empty_is_false(cls, value: Any) -> Any:
+        return value or False
+
+    @model_validator(mode="after")
+    def _is_one_precision(self) -> Self:
+        if self.load_in_8bit and self.load_in_4bit:
+            raise ValueError("LOAD_IN_8BIT and LOAD_IN_4BIT are both true: choose one")
+        return self
+
+    @property
+    def start_quantization(self) -> Quantization | None:
+        """Of the model that is loaded at the start."""
+        if self.load_in_4bit:
+            return Quantization.NF4
+        return Quantization.INT8 if self.load_in_8bit else None
+
+    @property
+    def chosen_device(self) -> str:
+        """Where models run unless a load says."""
+        return "cpu" if self.use_gpu is False and self.device == "auto" else self.device
+
+    @field_validator("database_url", mode="before")
+    @classmethod
+    def _check_database(cls, value: Any) -> Any:
+        if not value:
+            return None
+        from core.chat.database import parse_url  # libraries that take a moment to import
+
+        try:
+            parse_url(str(value), Path())
+        except InvalidRequest as error:
+            raise ValueError(error.message) from None
+        return value
 
     @property
     def is_loopback(self) -> bool:

@@ -83,7 +83,7 @@ class ModelSpec:
     dtype: str | None = None  # float32, float16, bfloat16
     context_length: int | None = None  # tokens; a limit below the model's own
     max_batch_tokens: int | None = None  # padded tokens in one forward pass
-    gpu_layers: int | None = None  # of a GGUF model, on the GPU; all when not said
+    gpu_layers: int | None = None  # of a GGUF model, on the GPU; -1: all; not said: as the settings say
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +206,7 @@ class Sampling:
     """
 
     max_tokens: int | None = None  # of the answer; None: DEFAULT_MAX_TOKENS, or the room that is left
+    max_length: int | None = None  # where max_tokens says nothing: of prompt and answer; of an encoder's, the answer
     temperature: float = 1.0
     top_k: int = 0  # 0: all
     top_p: float = 1.0

@@ -24,7 +24,10 @@ def fake_models(tmp_path_factory) -> Path:
     """A models directory for the obedient runtime, which looks at the header of the weights alone."""
     root = tmp_path_factory.mktemp("models")
     for name, architecture in FAKE_MODELS.items():
-        write_repository(root / name, bert_config(architecture), ENCODER)
+        config = bert_config(architecture)
+        if name == "writer":
+            config["model_type"] = "llama"
+        write_repository(root / name, config, ENCODER)
     return root
 
 

@@ -95,13 +95,13 @@ class Loader:
             "runtime": inspection.runtime,
             "tasks": list(inspection.tasks),
             "file": spec.file,
-            "device": self._settings.device if spec.device == "auto" else spec.device,
+            "device": self._settings.chosen_device if spec.device == "auto" else spec.device,
             "dtype": spec.dtype,
             "quantization": spec.quantization,
             "context_length": spec.context_length,
             "max_batch_tokens": spec.max_batch_tokens,
             "allow_pickle": self._settings.allow_pickle_weights,
-            "gpu_layers": spec.gpu_layers,
+            "gpu_layers": _gpu_layers(spec, self._settings),
             "max_sequences": self._settings.max_sequences,
             "max_cached_tokens": self._settings.max_cached_tokens,
             "threads": self._settings.threads,
@@ -117,6 +117,11 @@ class Loader:
                 f"{message} It died while loading; look at its files, and at this machine's memory."
             ) from error
         return _model_info(raw)
+
+
+def _gpu_layers(spec: ModelSpec, settings: Settings) -> int | None:
+    said = spec.gpu_layers if spec.gpu_layers is not None else settings.gpu_layers
+    return None if said == -1 else said
 
 
 def _model_info(raw: dict[str, Any]) -> ModelInfo:

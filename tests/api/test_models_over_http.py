@@ -92,13 +92,14 @@ async def test_every_option_reaches_the_spec(shared):
         "dtype": "bfloat16",
         "context_length": 64,
         "max_batch_tokens": 512,
+        "gpu_layers": 7,
     }
     await shared.load("a", **options)
     spec = shared.core.registry.get("a").spec
     assert {name: getattr(spec, name) for name in options} == options
 
 
-@pytest.mark.parametrize("field", ["pinned", "keep_alive", "port", "force", "gpu_layers", "trust_remote_code"])
+@pytest.mark.parametrize("field", ["pinned", "keep_alive", "port", "force", "trust_remote_code"])
 async def test_what_is_not_known_is_refused_by_name(shared, field):
     answer = await shared.client.post("/models/load", json={**LOAD_A, field: 1})
     assert answer.status_code == 422

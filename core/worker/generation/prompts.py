@@ -42,8 +42,19 @@ def prepare(
             f"The prompt has {len(ids):,} tokens; {runtime.name} reads {context:,}, the answer included. "
             "Send less, or load the model with a larger `context_length`."
         )
-    wanted = sampling.max_tokens if sampling.max_tokens is not None else DEFAULT_MAX_TOKENS
+    wanted = _wanted(sampling, 0 if runtime.is_encoder_decoder else len(ids))
     return Job(ids, sampling, min(wanted, room), on_delta, on_done)
+
+
+def _wanted(sampling: Sampling, prompt_tokens: int) -> int:
+    if sampling.max_tokens is not None or sampling.max_length is None:
+        return DEFAULT_MAX_TOKENS if sampling.max_tokens is None else sampling.max_tokens
+    if sampling.max_length <= prompt_tokens:
+        raise InvalidRequest(
+            f"`max_length` is {sampling.max_length:,} tokens, the answer included, and the prompt has "
+            f"{prompt_tokens:,}. Raise it, or send `max_new_tokens`, which counts the answer alone."
+        )
+    return sampling.max_length - prompt_tokens
 
 
 def _ids(runtime: Generator, prompt: Prompt) -> list[int]:
