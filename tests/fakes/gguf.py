@@ -34,7 +34,7 @@ def write_gguf(
 ) -> Path:
     """A llama of two layers at `path`. With `parts` it is split as llama.cpp does: the path of the first part is
     returned. `metadata` adds or replaces texts and whole numbers."""
-    sizes = {"embedding": 64, "layers": 2, "heads": 4, "heads_kv": 2, "feed_forward": 128, **shape}
+    sizes = {"embedding": 64, "layers": 2, "heads": 4, "heads_kv": 2, "feed_forward": 128, "context": CONTEXT, **shape}
     split = {"split_max_tensors": 4, "small_first_shard": False} if parts > 1 else {}
     writer = gguf.GGUFWriter(path, "llama", **split)  # type: ignore[arg-type]
     tokens = _VOCABULARIES[vocabulary](writer)
@@ -73,7 +73,7 @@ def _describe(
     writer: gguf.GGUFWriter, sizes: dict[str, int], tokens: int, *, quantized: bool, template: str | None
 ) -> None:
     writer.add_name("tiny")
-    writer.add_context_length(CONTEXT)
+    writer.add_context_length(sizes["context"])
     writer.add_embedding_length(sizes["embedding"])
     writer.add_block_count(sizes["layers"])
     writer.add_feed_forward_length(sizes["feed_forward"])

@@ -58,6 +58,7 @@ PRELOADS: dict[Runtime, tuple[str, ...]] = {
         *_OURS,
         "core.worker.runtimes.sentence_transformer",
     ),
+    Runtime.LLAMA_CPP: ("numpy", "llama_cpp", "core.worker.runtimes.llama_cpp"),
 }
 
 
