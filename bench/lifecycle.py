@@ -20,15 +20,16 @@ from pathlib import Path
 import psutil
 
 from bench.clients import drive, post
-from bench.servers import berth, free_port, process, until_healthy
+from bench.servers import berth, free_port, process, until_healthy, until_settled
 
 MIB = 1024 * 1024
 STARTER = {"model_name": "starter-sentiment", "model_path": "starter:sentiment"}
 CYCLES = 100
 
 
-def held(front: psutil.Process) -> dict[str, int]:
-    """What the server has open now."""
+async def held(front: psutil.Process) -> dict[str, int]:
+    """What the server has open once it has seen the last client leave."""
+    await until_settled(front)
     return {
         "processes": len(front.children(recursive=True)),
         "threads": front.num_threads(),
@@ -70,10 +71,10 @@ async def main() -> None:
         loads = [await cycle(port) for _ in range(5)]
         print(f"load call to ready, starter, warm fork server: median {statistics.median(loads):.2f} s, "
               f"worst {max(loads):.2f} s")  # fmt: skip
-        before = held(front)
+        before = await held(front)
         for _ in range(CYCLES):
             await cycle(port)
-        after = held(front)
+        after = await held(front)
         left = ", ".join(f"{name} {after[name] - before[name]:+d}" for name in before if name != "bytes")
         print(f"{CYCLES} loads and unloads leave: {left}, {(after['bytes'] - before['bytes']) / MIB:+.1f} MiB")
 

@@ -3,7 +3,7 @@
 No timer: an idle model answers at once, a busy one finds a fuller queue each time it looks. Requests take turns
 to name the first row of a batch, so that one large request cannot hold back the small ones behind it. The rows
 nearest to it in length, whoever they belong to, are then cut into passes so that padding and passes together cost
-least; greedy filling up to a bound on padding was clearly slower (bench/README.md).
+least; `bench/batching.py` compares that with filling greedily up to a bound on padding.
 """
 
 from __future__ import annotations
