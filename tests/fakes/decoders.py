@@ -81,6 +81,8 @@ def make_decoder(architecture: str, *, seed: int = 7, **config: Any) -> Any:
             for name, weights in [*model.named_parameters(), *model.named_buffers()]:
                 if "norm" not in name and "embed_positions" not in name:  # biases too: zero, none would be missed
                     weights.normal_(std=0.3)
+    if architecture == "bart":  # as the Hub's are
+        model.generation_config.forced_bos_token_id = _BOS
     return model
 
 
@@ -95,8 +97,6 @@ def _settings(architecture: str) -> dict[str, Any]:
         shape |= {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0, "bos_token_id": None}
     if architecture in ("bart", "mbart"):
         shape |= {"decoder_start_token_id": _EOS, "forced_eos_token_id": _EOS}
-    if architecture == "bart":
-        shape["forced_bos_token_id"] = _BOS
     if architecture == "marian":
         pad = _vocabulary("marian") - 1
         shape |= {"pad_token_id": pad, "eos_token_id": 0, "decoder_start_token_id": pad, "forced_eos_token_id": 0}

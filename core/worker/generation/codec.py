@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from core.types import Message
 from core.worker.generation.chat_template import ChatTemplate
@@ -70,6 +70,9 @@ class HFCodec:
         return HFTextStream(self, after)
 
 
+CodecKind = TypeVar("CodecKind", bound=HFCodec)
+
+
 class HFTextStream:
     """Tokens to text; each token costs the same, however long the answer is.
 
@@ -105,7 +108,12 @@ class HFTextStream:
         return new
 
 
-def hf_codec(tokenizer: Any, generation_config: Any, name: str) -> HFCodec:
+def hf_codec(
+    tokenizer: Any,
+    generation_config: Any,
+    name: str,
+    kind: type[CodecKind] = HFCodec,  # type: ignore[assignment]
+) -> CodecKind:
     """The codec of `tokenizer` with the chat template that lies beside it, if any."""
     source = tokenizer.chat_template
     if isinstance(source, dict):  # several, each for a use of its own
@@ -114,7 +122,7 @@ def hf_codec(tokenizer: Any, generation_config: Any, name: str) -> HFCodec:
     begins = tokenizer.bos_token_id is not None and tokenizer.encode("a")[:1] == [tokenizer.bos_token_id]
     if source is None and not begins:
         bos = ""
-    return HFCodec(tokenizer, generation_config, ChatTemplate(source, bos=bos, eos=eos, name=name))
+    return kind(tokenizer, generation_config, ChatTemplate(source, bos=bos, eos=eos, name=name))
 
 
 def eos_ids(tokenizer: Any, generation_config: Any) -> frozenset[int]:

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from core.errors import CorruptModel, InvalidRequest, LoadFailed
 from core.worker.devices import guarded, pick_device
-from core.worker.generation.codec import HFCodec, hf_codec
+from core.worker.generation.codec import CodecKind, hf_codec
 from core.worker.runtimes.base import LoadRequest, Progress
 from core.worker.runtimes.loading import quiet
 from core.worker.runtimes.repository import loading_errors, refuse_code, refuse_pickle
@@ -20,12 +20,17 @@ from core.worker.runtimes.transformers_encoder import check_report, read_weights
 DEFAULT_CONTEXT = 4096  # tokens, when no more is asked for: what is kept for a sequence grows with it
 LEAST_CONTEXT = 8
 _KEPT_SHARE = 0.5  # of the memory that is free once the model is loaded, for keys and values
-_POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx", "max_seq_len")
+_POSITIONS = (
+    "max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx", "max_seq_len",
+    "max_decoder_position_embeddings",
+)  # fmt: skip
 _NO_LIMIT = 1_000_000  # tokenizers say "no limit" with a number far above this
 
 
-def load_generator(request: LoadRequest, on_progress: Progress, head: Any) -> tuple[Any, HFCodec, str]:
-    """The model of the class `head` on its device, its codec, and the device."""
+def load_generator(
+    request: LoadRequest, on_progress: Progress, head: Any, kind: type[CodecKind]
+) -> tuple[Any, CodecKind, str]:
+    """The model of the class `head` on its device, its codec of the class `kind`, and the device."""
     quiet()
     if request.threads is not None:
         torch.set_num_threads(request.threads)
@@ -35,7 +40,7 @@ def load_generator(request: LoadRequest, on_progress: Progress, head: Any) -> tu
     with loading_errors(request):
         tokenizer = AutoTokenizer.from_pretrained(request.path, local_files_only=True, trust_remote_code=False)
         model = guarded(lambda: _model(request, device, head), device, f"loading {request.name}")
-        codec = hf_codec(tokenizer, model.generation_config, request.name)
+        codec = hf_codec(tokenizer, model.generation_config, request.name, kind)
     rows = model.get_input_embeddings().weight.shape[0]
     highest = max((*codec.encode("a 가"), *codec.eos_ids), default=0)
     if highest >= rows:
@@ -57,7 +62,7 @@ def _model(request: LoadRequest, device: str, head: Any) -> Any:
     return model.eval()
 
 
-def generation_length(request: LoadRequest, config: Any, codec: HFCodec) -> int:
+def generation_length(request: LoadRequest, config: Any) -> int:
     """Tokens of a prompt and its answer together. Raises InvalidRequest."""
     text = config.get_text_config(decoder=True)
     stated = (getattr(text, name, None) for name in _POSITIONS)

@@ -37,7 +37,7 @@ class TransformersDecoder:
         self.codec = codec
         self.max_sequences = request.max_sequences
         self.prefill_tokens = PREFILL_TOKENS[device.partition(":")[0]]
-        context = generation_length(request, model.config, codec)
+        context = generation_length(request, model.config)
         self.max_cached_tokens = cached_tokens(request, model, context, device)
         self.info = ModelInfo(
             tasks=(Task.TEXT_GENERATION,),
@@ -240,7 +240,7 @@ def keeps_keys_and_values(model: Any) -> bool:
 
 def load(request: LoadRequest, on_progress: Progress) -> TransformersDecoder:
     """Reads the files, puts the model on its device, and writes two tokens."""
-    model, codec, device = load_generator(request, on_progress, AutoModelForCausalLM)
+    model, codec, device = load_generator(request, on_progress, AutoModelForCausalLM, HFCodec)
     decoder = TransformersDecoder(request, model, codec, device)
     on_progress("warming", {})
     first = next(iter(codec.encode_chat("a")), 0)

@@ -1,0 +1,163 @@
+"""Encoder-decoders of the transformers library, in torch: a text is read whole, and another one is written."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForSeq2SeqLM
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+from transformers.generation import logits_process
+from transformers.modeling_outputs import BaseModelOutput
+
+from core.types import TEXT_TO_TEXT_TASKS, ModelInfo
+from core.types import Runtime as RuntimeName
+from core.worker.devices import guarded
+from core.worker.generation.base import Chunk
+from core.worker.generation.chat_template import ChatTemplate
+from core.worker.generation.codec import HFCodec
+from core.worker.runtimes.base import LoadRequest, Progress
+from core.worker.runtimes.generator_loading import cached_tokens, generation_length, load_generator
+from core.worker.runtimes.keyvalues import KeyValues
+from core.worker.runtimes.transformers_decoder import PREFILL_TOKENS
+
+
+class Seq2SeqCodec(HFCodec):
+    """A prompt always has its end token, and the words that tell the model its task where it was trained with some."""
+
+    def __init__(self, tokenizer: Any, generation_config: Any, template: ChatTemplate) -> None:
+        super().__init__(tokenizer, generation_config, template)
+        self.prefix = ""
+
+    def encode(self, text: str) -> list[int]:
+        return super().encode(text if text.startswith(self.prefix) else self.prefix + text)
+
+    def encode_chat(self, text: str) -> list[int]:
+        return super().encode(text)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What a slot has read, and what it has written of its answer."""
+
+    encoded: BaseModelOutput  # last_hidden_state (1, tokens, width)
+    own: KeyValues
+    cache: EncoderDecoderCache
+    rules: logits_process.LogitsProcessorList
+    tokens: list[int] = field(default_factory=list)
+
+
+class TransformersSeq2Seq:
+    """See the protocol `Generator`. Answers are written one after the other, each in a pass of its own."""
+
+    is_encoder_decoder = True
+
+    def __init__(self, request: LoadRequest, model: Any, codec: Seq2SeqCodec, device: str) -> None:
+        self.name = request.name
+        self.codec = codec
+        self.max_sequences = request.max_sequences
+        self.prefill_tokens = PREFILL_TOKENS[device.partition(":")[0]]
+        self._begin = _begin(model)
+        # all that is written is read again but its last token, so that one token before it fits
+        context = generation_length(request, model.config) - len(self._begin) + 1
+        self.max_cached_tokens = cached_tokens(request, model, context, device)
+        self.info = ModelInfo(
+            tasks=tuple(task for task in request.tasks if task in TEXT_TO_TEXT_TASKS),
+            runtime=RuntimeName.TRANSFORMERS,
+            device=device,
+            dtype=str(model.dtype).removeprefix("torch."),
+            model_type=model.config.model_type,
+            context_length=context,
+            parameters=model.num_parameters(),
+            max_sequences=request.max_sequences,
+        )
+        own = (getattr(model.config, "task_specific_params", None) or {}).get(str(request.tasks[0]), {})
+        codec.prefix = str(own.get("prefix") or "")
+        self._model = model
+        self._device = device
+        self._slots: dict[int, _Reading] = {}
+        self._options = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
+
+    def encode(self, slot: int, prompt: Sequence[int]) -> list[int]:
+        """See `Generator`."""
+        doing = f"{self.name} was reading {len(prompt)} tokens"
+        with torch.inference_mode():
+            ids = torch.tensor([list(prompt)], device=self._device)
+            encoder = self._model.get_encoder()
+            encoded = guarded(lambda: encoder(ids, attention_mask=torch.ones_like(ids)), self._device, doing)
+            own = KeyValues()
+            rules = self._rules(ids)
+            self._slots[slot] = _Reading(encoded, own, EncoderDecoderCache(own, DynamicCache()), rules)
+        return list(self._begin)
+
+    def step(self, chunks: Sequence[Chunk]) -> list[np.ndarray | None]:
+        """See `Generator`."""
+        doing = f"{self.name} was writing {len(chunks)} answers"
+        with torch.inference_mode():
+            scores = guarded(lambda: [self._write(chunk) for chunk in chunks], self._device, doing)
+        for chunk in chunks:  # nothing fails any more
+            self._slots[chunk.slot].own.commit(len(chunk.tokens))
+        return [row if chunk.wants_logits else None for row, chunk in zip(scores, chunks, strict=True)]
+
+    def trim(self, slot: int, length: int) -> int:
+        self._slots.pop(slot, None)
+        return 0
+
+    def _write(self, chunk: Chunk) -> np.ndarray:
+        reading = self._slots[chunk.slot]
+        reading.tokens[chunk.start :] = chunk.tokens
+        reading.own.reserve(1, chunk.start + len(chunk.tokens))
+        outputs = self._model(
+            encoder_outputs=reading.encoded,
+            decoder_input_ids=torch.tensor([list(chunk.tokens)], device=self._device),
+            past_key_values=reading.cache,
+            use_cache=True,
+            **self._options,
+        )
+        scores = outputs.logits[:, -1].float()
+        written: Any = torch.tensor([reading.tokens], device=self._device)
+        row: np.ndarray = reading.rules(written, scores)[0].cpu().numpy()
+        return row
+
+    def _rules(self, prompt: Any) -> logits_process.LogitsProcessorList:
+        """What the model's own settings forbid it to write: Marian its padding, BART to repeat itself …"""
+        config = self._model.generation_config
+        ends = sorted(self.codec.eos_ids)
+        found: list[logits_process.LogitsProcessor] = []
+        if config.no_repeat_ngram_size:
+            found.append(logits_process.NoRepeatNGramLogitsProcessor(config.no_repeat_ngram_size))
+        if config.encoder_no_repeat_ngram_size:
+            size = config.encoder_no_repeat_ngram_size
+            found.append(logits_process.EncoderNoRepeatNGramLogitsProcessor(size, prompt))
+        if config.bad_words_ids:
+            found.append(logits_process.NoBadWordsLogitsProcessor(config.bad_words_ids, ends))
+        if config.min_length and ends:
+            found.append(logits_process.MinLengthLogitsProcessor(config.min_length, ends, self._device))
+        if config.suppress_tokens:
+            found.append(logits_process.SuppressTokensLogitsProcessor(config.suppress_tokens, self._device))
+        return logits_process.LogitsProcessorList(found)
+
+
+def _begin(model: Any) -> list[int]:
+    """The tokens that every answer begins with, which are not part of its text."""
+    config = model.generation_config
+    start = config.decoder_start_token_id
+    if isinstance(start, list):
+        start = start[0]
+    if start is None:
+        start = config.bos_token_id if config.bos_token_id is not None else config.pad_token_id or 0
+    return [start] if config.forced_bos_token_id is None else [start, config.forced_bos_token_id]
+
+
+def load(request: LoadRequest, on_progress: Progress) -> TransformersSeq2Seq:
+    """Reads the files, puts the model on its device, and writes a token."""
+    model, codec, device = load_generator(request, on_progress, AutoModelForSeq2SeqLM, Seq2SeqCodec)
+    runtime = TransformersSeq2Seq(request, model, codec, device)
+    on_progress("warming", {})
+    runtime.step([Chunk(0, runtime.encode(0, codec.encode("a")), 0, True)])
+    runtime.trim(0, 0)
+    return runtime
