@@ -135,7 +135,7 @@ def router(core: Core) -> APIRouter:
     @routes.api_route("/ready", methods=["GET", "HEAD"], response_model=Ready)
     async def ready(request: Request) -> Response:
         """200 when requests should be sent here; 503 with the reason while they should not."""
-        reason = await asyncio.to_thread(core.check_ready) or request.app.state.waiting_for
+        reason = await core.check_ready() or request.app.state.waiting_for
         if reason is not None:
             raise (ShuttingDown if core.registry.is_stopping else NotReady)(reason)
         return JSON({"status": "ready"})

@@ -8,9 +8,8 @@ from datetime import datetime
 
 from core.types import Begun, Sampling, Usage
 
-ANONYMOUS = "anonymous"  # owner of what is made without a key
-
 COMPLETE, INTERRUPTED = "complete", "interrupted"
+CHAT_SAMPLING = Sampling(temperature=0.7, top_p=0.9)  # where a turn does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class ChatTurn:
 
     message: str
     model: str | None = None
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: Sampling = CHAT_SAMPLING
     template: str | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
     language: str | None = None  # of a built-in template: ko or en

@@ -1,5 +1,6 @@
 """Which model a request means, and what it is told; over real processes that run the obedient runtime."""
 
+import shutil
 from pathlib import Path
 
 import psutil
@@ -150,7 +151,7 @@ async def test_what_a_model_holds_is_measured(make_core):
 
 async def test_readiness_tells_why_not(make_core, tmp_path):
     core = await make_core()
-    assert core.check_ready() is None
-    (tmp_path / "data").rmdir()
+    assert await core.check_ready() is None
+    shutil.rmtree(tmp_path / "data")
     Path(tmp_path / "data").write_text("a file is in the way")
-    assert "data directory" in core.check_ready()
+    assert "data directory" in await core.check_ready()
