@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import logging
@@ -57,8 +58,9 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         async def steps(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
             try:
-                async for step in function(*args, **kwargs):
-                    yield step
+                async with contextlib.aclosing(function(*args, **kwargs)) as given:  # who leaves, stops the work
+                    async for step in given:
+                        yield step
             except Exception as error:
                 raise _raised(error) from error
 

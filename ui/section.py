@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -28,7 +28,7 @@ def quiet(name: str) -> dict[str, Any]:
 
 
 Example = Mapping[str, Any]  # {"fields": [value of each field], "name": shown instead of the first}
-Answer = Callable[..., Awaitable[dict[str, Any] | None]]  # None: nothing was typed
+Answer = Callable[..., Any]  # gives a dictionary, or None when nothing was typed; a kind of section may want another
 
 
 class Section:
@@ -40,7 +40,7 @@ class Section:
         self._tasks = [str(task) for task in tasks]
         self.line: gr.HTML
         self.run: gr.Button
-        self._stop: gr.Button
+        self.stop: gr.Button
         self._examples: gr.HTML | None = None
         self._lines: list[gr.HTML] = []
         self._filled = 0  # fields that an example fills
@@ -92,7 +92,7 @@ class Section:
     def buttons(self) -> None:
         with gr.Row(elem_classes="buttons"):
             self.run = gr.Button(w(f"{self.name}_run"), variant="primary", elem_id=f"run-{self.name}", scale=0)
-            self._stop = gr.Button(w("stop"), elem_id=f"stop-{self.name}", elem_classes="stop", scale=0)
+            self.stop = gr.Button(w("stop"), elem_id=f"stop-{self.name}", elem_classes="stop", scale=0)
 
     def examples(self, examples: Mapping[str, Sequence[Example]]) -> None:
         """`examples` by language; a click fills the first fields given to `wire` and runs."""
@@ -123,11 +123,14 @@ class Section:
             js = "(picked) => picked.fields" if len(filled) > 1 else "(picked) => picked.fields[0]"
             picked = self._examples.pick(None, [self._examples], filled, js=js, **quiet(f"{self.name}_example"))
             events.append(picked.then(handler, inputs, [result], **quiet(self.name)))
-        stopped = f"() => {{ berth.stopped[{json.dumps(self.name)}](); return []; }}"
-        self._stop.click(None, cancels=events, js=stopped, **quiet(f"{self.name}_stop"))
-        self._tell_browser(fields)
+        self._wire_stop(events)
+        self.tell_browser(fields)
 
-    def _tell_browser(self, fields: dict[str, Any]) -> None:
+    def _wire_stop(self, events: list[Any]) -> None:
+        stopped = f"() => {{ berth.stopped[{json.dumps(self.name)}](); return []; }}"
+        self.stop.click(None, cancels=events, js=stopped, **quiet(f"{self.name}_stop"))
+
+    def tell_browser(self, fields: dict[str, Any]) -> None:
         """The code and the heading of the options follow what is on the screen, with no call to the server."""
         typed = {name: field for name, field in fields.items() if field not in self._lines}  # lines tell it themselves
         js = f"(...values) => {{ berth.seen({json.dumps(self.name)}, {json.dumps(list(typed))}, values); return []; }}"
@@ -143,7 +146,7 @@ class Section:
             yield {"stage": "running"}
             try:
                 for name in [model, *(given[line] for line in other_lines)]:
-                    async with contextlib.aclosing(self._load(name, request)) as steps:
+                    async with contextlib.aclosing(self.load(name, request)) as steps:
                         async for step in steps:
                             yield step
                 done = await answer(model, **given)
@@ -153,7 +156,7 @@ class Section:
 
         return run
 
-    async def _load(self, name: str, request: gr.Request) -> AsyncGenerator[dict[str, Any], None]:
+    async def load(self, name: str, request: gr.Request) -> AsyncGenerator[dict[str, Any], None]:
         if name:
             async with contextlib.aclosing(make_ready(self._core, name, admin=is_admin(request))) as steps:
                 async for model in steps:

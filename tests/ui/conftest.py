@@ -14,6 +14,7 @@ from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 from core.types import Task
 from tests.fakes.hub import FakeHub
 from tests.fakes.models import write_model
+from tests.fakes.repositories import ENCODER, bert_config, write_repository
 from tests.ui.serving import running
 
 CHROMIUM = "/usr/bin/chromium"
@@ -71,6 +72,15 @@ async def served(models_dir: Path, hub: FakeHub, tmp_path_factory: pytest.TempPa
     data = tmp_path_factory.mktemp("data")
     async with running(data, BERTH_MODELS_DIR=str(models_dir), HF_ENDPOINT=hub.endpoint) as url:
         yield Served(url, hub)
+
+
+@pytest.fixture(scope="session")
+async def writing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """The address of a server whose `writer` writes what its prompt says (`tests/fakes/generator.py`)."""
+    models, data = tmp_path_factory.mktemp("writers"), tmp_path_factory.mktemp("writing")
+    write_repository(models / "writer", bert_config("LlamaForCausalLM", model_type="llama"), ENCODER)
+    async with running(data, program=("-m", "tests.fakes.program"), BERTH_MODELS_DIR=str(models)) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

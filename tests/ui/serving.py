@@ -7,7 +7,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -17,7 +17,9 @@ _ADDRESS = re.compile(r"Berth .* is at (http://\S+)")
 
 
 @contextlib.asynccontextmanager
-async def running(data_dir: Path, key: str | None = None, **environment: str) -> AsyncIterator[str]:
+async def running(
+    data_dir: Path, key: str | None = None, program: Sequence[str] = ("app.py",), **environment: str
+) -> AsyncIterator[str]:
     """The server's address, once its page answers; the server ends with the block."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("BERTH_", "HF_", "GRADIO_"))}
     settings = {"BERTH_DATA_DIR": str(data_dir), "BERTH_THREADS": "1", "HF_HOME": str(data_dir / "hf"), "PORT": "0"}
@@ -25,7 +27,7 @@ async def running(data_dir: Path, key: str | None = None, **environment: str) ->
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "app.py", cwd=ROOT, env={**kept, **settings, **environment},
+            sys.executable, *program, cwd=ROOT, env={**kept, **settings, **environment},
             stdout=asyncio.subprocess.PIPE, stderr=errors,
         )  # fmt: skip
     try:

@@ -42,6 +42,22 @@ async def set_number(page: Page, tab: str, value: int, shown: Locator, text: str
     return await expect(shown).to_contain_text(text)
 
 
+async def unfold(page: Page, tab: str) -> None:
+    """The tab's options, open."""
+    await page.locator(f"#options-{tab} > button").first.click()
+
+
+async def set_slider(page: Page, tab: str, label: str, value: float, shown: Locator, text: str) -> None:
+    """The number beside a slider, as `set_number` does."""
+    field = page.locator(f"#options-{tab}").get_by_label(f"number input for {label}")
+    for _ in range(10):
+        await field.fill(str(value))
+        await field.press("Tab")
+        with contextlib.suppress(AssertionError):
+            return await expect(shown).to_contain_text(text, timeout=1000)
+    return await expect(shown).to_contain_text(text)
+
+
 def row(page: Page, model: str) -> Locator:
     """The row of `model` in the Models tab."""
     exact = page.get_by_text(model, exact=True)

@@ -19,6 +19,10 @@ ENDPOINTS = {
     "/classify": ["text", "model", "top_k", "labels", "multi_label"],
     "/ner": ["text", "model", "aggregation"],
     "/embed": ["text", "model", "normalize", "dimensions", "prompt_name"],
+    "/generate": [
+        "prompt", "model", "max_tokens", "temperature", "top_p", "top_k", "min_p",
+        "repetition_penalty", "seed", "stop", "n",
+    ],
     "/answer": ["question", "context", "model", "top_k"],
     "/fill_mask": ["text", "model", "top_k"],
     "/models": [],

@@ -14,14 +14,19 @@ berth.errorNotice = (error, model) => {
 
 /** Model and revision, times, tokens; one click copies it. */
 berth.how = (reply) => {
-  const { el, t } = berth;
-  const revision = /^[0-9a-f]{40}$/.test(reply.revision) ? reply.revision.slice(0, 8) : reply.revision;
-  const line = [
-    `${reply.model}@${revision}`,
+  const { t } = berth;
+  return berth.howLine([
+    berth.madeBy(reply),
     t("how_queue", { time: berth.ms(reply.queue_ms) }),
     t("how_model", { time: berth.ms(reply.model_ms) }),
     t("how_tokens", { n: berth.count(reply.tokens) }),
-  ];
+  ]);
+};
+
+berth.madeBy = ({ model, revision }) => `${model}@${/^[0-9a-f]{40}$/.test(revision) ? revision.slice(0, 8) : revision}`;
+
+berth.howLine = (line) => {
+  const { el, t } = berth;
   const copy = berth.button(t("copy"), () => berth.copy(line.join(" · "), copy));
   return el("div", { class: "how" }, line.map((part) => el("span", {}, part)), copy);
 };
@@ -39,8 +44,8 @@ berth.readings = (reply) => {
   });
 };
 
-/** A result region: `draw(value)` gives the elements of a finished result. */
-berth.result = (section, { root, options, props, watch, trigger }, draw) => {
+/** A result region: `draw(value)` gives the elements of a finished result; `more` has stages of its own. */
+berth.result = (section, { root, props, watch }, draw, more = {}) => {
   const { el, t } = berth;
   root.classList.add("result");
   root.setAttribute("aria-live", "polite");
@@ -62,19 +67,20 @@ berth.result = (section, { root, options, props, watch, trigger }, draw) => {
     empty: () => shown.replaceChildren(berth.notice("empty", t("type_first"), t("type_first_hint"))),
     error: (value) => shown.replaceChildren(berth.errorNotice(value.error, value.model)),
     done: (value) => shown.replaceChildren(...draw(value).flat(Infinity).filter(Boolean)),
+    ...more,
   };
   watch("value", () => {
     const value = props.value;
     if (!value || !value.stage) return;
-    const isRunning = value.stage === "running" || value.stage === "loading";
+    const isRunning = ["running", "loading", "writing"].includes(value.stage);
     if (!isRunning) {
       idle();
       berth.look?.();
     } else {
-      root.classList.add("is-running");
+      root.classList.toggle("is-running", value.stage !== "writing");
       document.body.classList.add(`running-${section}`);
     }
-    stages[value.stage](value);
+    stages[value.stage](value, { shown, above });
   });
   berth.stopped[section] = idle;
   return { redraw: () => props.value?.stage === "done" && stages.done(props.value) };

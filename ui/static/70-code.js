@@ -24,6 +24,20 @@ berth.programs = {
     const options = normalize === "model" ? {} : { normalize: normalize === "yes" };
     return { task: "feature-extraction", body: { texts, ...options }, first: texts, client: options, api_name: "/embed" };
   },
+  generate: ({ model, prompt, ...knobs }) => {
+    const { n, ...options } = berth.samplingOf(knobs);
+    const entry = berth.store.catalog.find((one) => one.name === model);
+    const task = (berth.store.models.get(model)?.tasks ?? [entry?.task]).find((one) => TEXT_TO_TEXT.includes(one));
+    const given = { first: prompt, client: { ...options, ...(n > 1 ? { n } : {}) }, api_name: "/generate" };
+    if (task) {
+      const { max_tokens, min_p, stop, ...others } = options; // what a prediction of one text has
+      return { ...given, task, body: { text: prompt, max_new_tokens: max_tokens, ...others } };
+    }
+    const body = { model, prompt, ...options, ...(n > 1 ? { n } : {}) };
+    const choices = n > 1 ? ['[choice["text"] for choice in reply.json()["choices"]]', "choices.map((choice) => choice.text)"]
+      : ['reply.json()["choices"][0]["text"]', "choices[0].text"];
+    return { ...given, path: "/v1/completions", body, python: choices[0], javascript: choices[1], openai: completions(body) };
+  },
   ask: ({ question, context, top_k }) => ({
     task: "question-answering",
     body: { question, context, ...(top_k > 1 ? { top_k } : {}) },
@@ -33,6 +47,38 @@ berth.programs = {
     task: "fill-mask", body: { text, top_k }, first: text, client: { top_k }, api_name: "/fill_mask",
   }),
 };
+
+const TEXT_TO_TEXT = ["text2text-generation", "summarization", "translation"];
+
+/** The knobs of how a model writes as the fields of a request; those that change nothing are left out. */
+berth.samplingOf = ({ max_tokens, temperature, top_p, top_k, min_p, repetition_penalty, seed, stop, n }) => ({
+  max_tokens, temperature, top_p, top_k, ...(min_p > 0 ? { min_p } : {}), repetition_penalty,
+  ...(/^\d{1,15}$/.test(seed?.trim() ?? "") ? { seed: Number(seed) } : {}),
+  ...(stop ? { stop: stop.split("\n").filter(Boolean).map((line) => line.replaceAll("\\n", "\n")) } : {}), n,
+});
+
+/** Arguments of a call of the openai client: what it does not know by name goes as `extra_body`. */
+const openaiArguments = (body) => {
+  const { top_k, min_p, repetition_penalty, ...known } = body;
+  const extra = Object.fromEntries(Object.entries({ top_k, min_p, repetition_penalty }).filter(([, value]) => value !== undefined));
+  return [...Object.entries(known).map(([name, value]) => `    ${name}=${python(value)},`), `    extra_body=${python(extra)},`];
+};
+
+const completions = (body) => body.n > 1 ? [
+  "reply = client.completions.create(",
+  ...openaiArguments(body),
+  ")",
+  "for choice in reply.choices:",
+  "    print(choice.text)",
+] : [
+  "stream = client.completions.create(",
+  ...openaiArguments(body),
+  "    stream=True,",
+  ")",
+  "for chunk in stream:",
+  '    print(chunk.choices[0].text, end="", flush=True)',
+  "print()",
+];
 
 berth.lines = (text, perLine) =>
   (perLine ? text.split("\n") : [text]).map((line) => line.trim()).filter(Boolean);
@@ -60,7 +106,7 @@ const WRITERS = {
     "  -H 'Content-Type: application/json' \\",
     `  -d ${shell(spaced(body))}`,
   ],
-  Python: ({ url, body, key }) => [
+  Python: ({ url, body, key, python: shown = 'reply.json()["result"]' }) => [
     "import requests",
     "",
     "reply = requests.post(",
@@ -70,7 +116,13 @@ const WRITERS = {
     "    timeout=120,",
     ")",
     "reply.raise_for_status()",
-    'print(reply.json()["result"])',
+    `print(${shown})`,
+  ],
+  openai: ({ base, key, openai }) => [
+    "from openai import OpenAI",
+    "",
+    `client = OpenAI(base_url=${json(`${base}/v1`)}, api_key="${key ? "YOUR_KEY" : "none"}")`,
+    ...openai,
   ],
   gradio_client: ({ base, model, first, client, api_name, key }) => [
     "from gradio_client import Client",
@@ -83,14 +135,14 @@ const WRITERS = {
     ")",
     'print(reply["result"])',
   ],
-  JavaScript: ({ url, body, key }) => [
+  JavaScript: ({ url, body, key, javascript: shown = "result" }) => [
     `const reply = await fetch(${json(url)}, {`,
     '  method: "POST",',
     `  headers: {"Content-Type": "application/json"${key ? ', "X-API-Key": "YOUR_KEY"' : ""}},`,
     `  body: JSON.stringify(${spaced(body)}),`,
     "});",
     "if (!reply.ok) throw new Error((await reply.json()).detail);",
-    "console.log((await reply.json()).result);",
+    `console.log((await reply.json()).${shown});`,
   ],
 };
 
@@ -98,6 +150,7 @@ berth.program = (section, language) => {
   const model = berth.at[section].model ?? "";
   const base = new URL(".", location.href).href.replace(/\/$/, "");
   const told = berth.programs[section](berth.at[section]);
+  if (told.path) return WRITERS[language]({ ...told, base, url: base + told.path, model, key: berth.store.needsKey }).join("\n");
   const own = berth.describe(model).tasks[0];
   if (own && own !== told.task) told.body.task = told.task; // a model that can do more than one
   const url = `${base}/models/${model.split("/").map(encodeURIComponent).join("/")}/predict`;
@@ -117,6 +170,9 @@ berth.panels.code = ({ root, options }) => {
   root.append(box);
   const draw = () => {
     if (!box.open || Object.keys(berth.at[options.section]).length < 2) return; // nothing has been told yet
+    const isOpenai = Boolean(berth.programs[options.section](berth.at[options.section]).openai);
+    tabs.forEach((tab) => { if (tab.textContent === "openai") tab.hidden = !isOpenai; });
+    if (language === "openai" && !isOpenai) return show("curl");
     code.textContent = berth.program(options.section, language);
     aside.textContent = [berth.store.needsKey && t("key_hint"), language === "JavaScript" && t("save_as_mjs")].filter(Boolean).join(" ");
   };

@@ -2,7 +2,7 @@
 berth.at = {}; // section → the values on the screen, the model's name among them
 berth.redraw = {}; // section → draws its code again
 berth.tab = berth.startTab = berth.query.get("tab") || "classify";
-for (const section of ["classify", "ner", "embed", "ask", "fill"]) berth.at[section] = {};
+for (const section of ["classify", "ner", "embed", "generate", "ask", "fill"]) berth.at[section] = {};
 
 /** Called by Gradio when anything in a section changes. */
 berth.seen = (section, names, values) => {
@@ -52,6 +52,10 @@ berth.summaries = {
   ],
   ner: ({ aggregation }) => [aggregation],
   embed: ({ normalize }) => [berth.t(`normalize_${normalize}`)],
+  generate: ({ max_tokens, temperature, seed, n }) => [
+    berth.t("summary_tokens", { n: berth.count(max_tokens ?? 0) }), berth.t("summary_temperature", { n: temperature }),
+    seed?.trim() && berth.t("summary_seed", { n: seed.trim() }), n > 1 && berth.t("summary_samples", { n }),
+  ],
   ask: ({ top_k }) => [berth.t("summary_top", { n: top_k })],
   fill: ({ top_k }) => [berth.t("summary_top", { n: top_k })],
 };
