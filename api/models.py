@@ -96,7 +96,7 @@ def router(core: Core) -> APIRouter:
                 "models_status": {view.name: view.state.shown for view in views},
                 "target_models": None,
                 "object": "list",
-                "data": [_listed(view, core.settings.max_queue) for view in views],
+                "data": [listed(view, core.settings.max_queue) for view in views],
             }
         )
 
@@ -114,7 +114,8 @@ def router(core: Core) -> APIRouter:
     return routes
 
 
-def _listed(view: ModelView, max_queue: int) -> dict[str, Any]:
+def listed(view: ModelView, max_queue: int) -> dict[str, Any]:
+    """A model as OpenAI's and infinity's clients list it."""
     return {
         "id": view.name,
         "object": "model",

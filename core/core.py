@@ -128,6 +128,10 @@ class Core:
         entry = None if self.registry.find(name) else self.catalog.get(name)
         return entry.name if entry else name
 
+    def knows(self, name: str) -> bool:
+        """Whether a request may name `name`: it is here, or it is loaded on first use."""
+        return self.registry.find(name) is not None or name in self._defaults or self.catalog.get(name) is not None
+
     def default_model(self, task: Task) -> str | None:
         """The model that a request for `task` means when it names none; starts nothing."""
         return self._defaults.get(task) or self._only_loaded(task) or self._starter(task)
