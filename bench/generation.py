@@ -1,0 +1,158 @@
+"""Chat streams over HTTP against llama.cpp's native server, llama-cpp-python's and `transformers serve`, in one run.
+
+    python -m bench.generation [--peers PATH_TO_THEIR_PYTHON_BIN] [--tokens N]
+
+Prints tokens a second and the time to the first token with 8 clients and with one, and then the time to the first token
+of a second turn by the length of the first. The peers' environment holds `xllamacpp` and `llama-cpp-python[server]`;
+`transformers serve` runs from ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import llama
+from bench.clients import drive, post
+from bench.servers import berth, free_port, process
+
+CLIENTS = 8
+ROUNDS = 2  # streams of each client
+QUESTIONS = ("How do I load a model?", "모델을 어떻게 불러와?", "What is a token?", "메모리를 비우려면 어떻게 해?")
+THREADS = len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Seconds from the request on."""
+
+    first: float
+    total: float
+
+
+async def stream(port: int, body: dict[str, object]) -> Stream:
+    """One chat stream, read to its `[DONE]`. Raises RuntimeError for any other end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    started, first = time.perf_counter(), None
+    writer.write(post("/v1/chat/completions", {**body, "stream": True}))
+    seen = b""
+    while b"[DONE]" not in seen[-4096:]:
+        piece = await reader.read(65536)
+        if not piece:
+            raise RuntimeError(f"the stream broke off after {seen[-300:]!r}")
+        seen += piece
+        if first is None and b'"content":"' in seen.replace(b'"content":""', b"").replace(b'": "', b'":"'):
+            first = time.perf_counter() - started
+    writer.close()
+    total = time.perf_counter() - started
+    return Stream(first if first is not None else total, total)
+
+
+def body(model: str, tokens: int, number: int) -> dict[str, object]:
+    question = f"{number}. {QUESTIONS[number % len(QUESTIONS)]}"
+    messages = [{"role": "user", "content": question}]
+    return {"model": model, "messages": messages, "max_tokens": tokens, "temperature": 0}
+
+
+async def rate(port: int, model: str, tokens: int, clients: int) -> tuple[float, float]:
+    """Tokens a second over all streams, and the median time to the first token in ms."""
+
+    async def client(index: int) -> list[Stream]:
+        return [await stream(port, body(model, tokens, index * ROUNDS + turn)) for turn in range(ROUNDS)]
+
+    started = time.perf_counter()
+    streams = [each for all_of_one in await asyncio.gather(*map(client, range(clients))) for each in all_of_one]
+    seconds = time.perf_counter() - started
+    return len(streams) * tokens / seconds, statistics.median(each.first for each in streams) * 1000
+
+
+async def until_it_answers(port: int, model: str) -> None:
+    async with asyncio.timeout(300):
+        while True:
+            with contextlib.suppress(OSError, RuntimeError):
+                await stream(port, body(model, 2, 0))
+                return
+            await asyncio.sleep(0.5)
+
+
+@contextlib.asynccontextmanager
+async def ours(models: Path, name: str) -> AsyncIterator[int]:
+    async with berth(models) as (port, _):
+        await drive(port, [post("/models/load?wait=true", {"model_name": name, "model_path": name})], 1)
+        yield port
+
+
+@contextlib.asynccontextmanager
+async def peer(*command: str) -> AsyncIterator[int]:
+    port = free_port()
+    async with process(*(part.replace("PORT", str(port)) for part in command), HF_HUB_OFFLINE="1"):
+        yield port
+
+
+async def compare(models: Path, tokens: int, peers: Path | None) -> None:
+    gguf, weights = str(models / "llama-gguf" / "llama-q8_0.gguf"), str(models / "llama")
+    python = str(peers / "python") if peers else ""
+    serve = (str(Path(sys.executable).parent / "transformers"), "serve", weights, "--port", "PORT", "--device", "cpu")
+    runs = [
+        ("Berth, GGUF q8_0", "llama-gguf", ours(models, "llama-gguf")),
+        ("Berth, transformers fp32", "llama", ours(models, "llama")),
+        ("Berth, ONNX fp32", "llama-onnx", ours(models, "llama-onnx")),
+        ("transformers serve", weights, peer(*serve, "--dtype", "float32")),
+        ("transformers serve, continuous", weights, peer(*serve, "--dtype", "float32", "--continuous-batching")),
+    ]
+    if peers:
+        native = (python, "bench/native_llama.py", gguf, "PORT", str(THREADS))
+        package = (python, "-m", "llama_cpp.server", "--model", gguf, "--port", "PORT", "--n_ctx", "2048")
+        runs[1:1] = [
+            ("llama.cpp native, q8_0", "llama", peer(*native)),
+            ("llama_cpp.server, q8_0", "llama", peer(*package, "--n_threads", str(THREADS))),
+        ]
+    print(f"{tokens} tokens a stream, {THREADS} cores\n")
+    print(f"| server | {CLIENTS} clients, tokens/s | first token | one client, tokens/s | first token |")
+    print("|---|---|---|---|---|")
+    for name, model, server in runs:
+        async with server as port:
+            await until_it_answers(port, model)
+            many, first_many = await rate(port, model, tokens, CLIENTS)
+            one, first_one = await rate(port, model, tokens, 1)
+        print(f"| {name} | {many:.1f} | {first_many:.0f} ms | {one:.1f} | {first_one:.0f} ms |", flush=True)
+
+
+async def second_turns(models: Path) -> None:
+    """The first token of a second turn, beside that of the same history sent anew."""
+    print("\n| history, words | first turn | second turn |\n|---|---|---|")
+    async with ours(models, "llama-gguf") as port:
+        for words in (50, 100, 200, 400):
+            history = [{"role": "user", "content": f"{words} " + "load the model " * (words // 3)}]
+            fields = {"model": "llama-gguf", "max_tokens": 2, "temperature": 0}
+            anew = await stream(port, {**fields, "messages": history})
+            more = [*history, {"role": "assistant", "content": "yes"}, {"role": "user", "content": "and then?"}]
+            again = await stream(port, {**fields, "messages": more})
+            print(f"| {words} | {anew.first * 1000:.0f} ms | {again.first * 1000:.0f} ms |", flush=True)
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peers", type=Path, help="the bin directory of the environment of the peers")
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--models", type=Path, help="where the models lie or are written; thrown away when not given")
+    arguments = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        models = arguments.models or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if not (models / "llama").exists():
+            llama.lay_out(models)
+        await compare(models, arguments.tokens, arguments.peers)
+        await second_turns(models)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
