@@ -46,7 +46,7 @@ class OnnxDecoder:
         self, request: LoadRequest, session: Any, graph: Graph, config: Any, codec: HFCodec, device: str
     ) -> None:
         kind = device.partition(":")[0]
-        context = generation_length(request, config, codec)
+        context = generation_length(request, config)
         cached = request.max_cached_tokens or min(context * request.max_sequences, CACHE_BYTES // graph.token_bytes)
         self.name = request.name
         self.codec = codec
