@@ -59,8 +59,9 @@ def write_gguf(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, path
 
 def _add_vocabulary(writer: gguf.GGUFWriter, tokenizer: PreTrainedTokenizerFast) -> None:
     tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    special = set(tokenizer.added_tokens_decoder)
-    kinds = [gguf.TokenType.CONTROL if at in special else gguf.TokenType.NORMAL for at in range(len(tokens))]
+    kinds = [gguf.TokenType.NORMAL] * len(tokens)
+    for at, token in tokenizer.added_tokens_decoder.items():
+        kinds[at] = gguf.TokenType.CONTROL if token.special else gguf.TokenType.USER_DEFINED
     merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
