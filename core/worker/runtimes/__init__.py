@@ -37,6 +37,7 @@ _ENCODERS = tuple(
     )
     for name in names
 )
+_DECODERS = tuple(f"transformers.models.{name}.modeling_{name}" for name in ("llama", "gpt2", "qwen2"))
 _OURS = ("core.worker.runtimes.loading", "core.worker.runtimes.sentence_modules", "core.worker.tasks")
 
 # What the fork server imports for each runtime before it forks, in small steps.
@@ -48,6 +49,8 @@ PRELOADS: dict[Runtime, tuple[str, ...]] = {
         *_ENCODERS,
         *_OURS,
         "core.worker.runtimes.transformers_encoder",
+        *_DECODERS,
+        "core.worker.runtimes.transformers_decoder",
     ),
     # onnxruntime itself starts a thread when it is imported, and a fork server must have one only; it takes 25 ms
     Runtime.ONNXRUNTIME: (*_TRANSFORMERS, *_OURS, "core.worker.devices"),
