@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from openai import AsyncOpenAI
 
 from core.core import Core
 from core.fleet.launcher import Launcher
@@ -72,3 +73,36 @@ async def real_server(tmp_path_factory):
     async with serve(Core(settings)) as served:
         await served.load(*TINY)
         yield served
+
+
+@pytest.fixture(scope="module")
+async def writing_server(fake_models, tmp_path_factory):
+    """A model that writes what it is told to, and stays loaded."""
+    settings = Settings(
+        _env_file=None,
+        models_dir=fake_models,
+        data_dir=tmp_path_factory.mktemp("data"),
+        starter_dir=fake_models / "none",
+        offline=True,
+        max_body_mb=1,
+    )
+    async with serve(Core(settings, Launcher("tests.fakes.runtime"))) as served:
+        await served.load("writer")
+        yield served
+
+
+@pytest.fixture
+async def writer(writing_server):
+    """The same; afterwards nothing is in flight, and no bug was met."""
+    writing_server.log.clear()
+    yield writing_server
+    record = writing_server.core.registry.get("writer")
+    assert record.leases == 0
+    assert 500 not in writing_server.statuses
+
+
+@pytest.fixture
+async def ai(writer):
+    """The official client of OpenAI's API."""
+    async with AsyncOpenAI(base_url=f"{writer.url}/v1", api_key="none", max_retries=0) as client:
+        yield client

@@ -1,9 +1,13 @@
 """Answers over HTTP from real models in real processes: their form is the contract's, their numbers the model's own."""
 
 import asyncio
+import base64
+import struct
 
 import numpy as np
+import openai
 import pytest
+from openai import AsyncOpenAI
 
 TEXTS = ["김민수는 서울에서 태어나 부산의 작은 회사에서 일한다.", "The food was cold.", "😀 e\u0301 \u202e한글"]
 
@@ -177,3 +181,31 @@ def test_the_request_takes_every_field_there_is():
     from core.params import FIELD_NAMES
 
     assert set(PredictRequest.model_fields) == FIELD_NAMES | {"text", "texts", "question", "context", "task"}
+
+
+async def test_embeddings_by_the_client_of_openai(real_server):
+    async with AsyncOpenAI(base_url=f"{real_server.url}/v1", api_key="none") as ai:
+        texts = ["안녕하세요", "hello", ""]
+        packed = await ai.embeddings.create(model="embed", input=texts)  # the client asks for base64 by itself
+        plain = await ai.embeddings.create(model="embed", input=texts, encoding_format="float")
+        one = await ai.embeddings.create(model="", input=texts[0])
+        short = await ai.embeddings.create(model="embed", input=texts, dimensions=8)
+        raw = await ai.embeddings.with_raw_response.create(model="embed", input=texts[0], encoding_format="base64")
+        with pytest.raises(openai.BadRequestError, match="token ids"):
+            await ai.embeddings.create(model="embed", input=[[1, 2], [3]])
+        with pytest.raises(openai.BadRequestError, match="dimensions"):
+            await ai.embeddings.create(model="embed", input=texts, dimensions=-1)
+        with pytest.raises(openai.BadRequestError):
+            await ai.embeddings.create(model="embed", input=[])
+        with pytest.raises(openai.BadRequestError, match="cannot do"):
+            await ai.embeddings.create(model="classify", input="x")
+    own = await real_server.client.post("/api/v1/embed-batch", json={"texts": texts, "model": "embed"})
+    assert [each.index for each in packed.data] == [0, 1, 2]
+    for index, expected in enumerate(own.json()["embeddings"]):
+        assert packed.data[index].embedding == pytest.approx(expected, abs=1e-6)
+        assert plain.data[index].embedding == pytest.approx(expected, abs=1e-6)
+    assert one.data[0].embedding == pytest.approx(packed.data[0].embedding, abs=1e-6)
+    assert [len(each.embedding) for each in short.data] == [8, 8, 8]
+    text = raw.http_response.json()["data"][0]["embedding"]
+    assert struct.unpack("<32f", base64.b64decode(text)) == pytest.approx(packed.data[0].embedding, abs=1e-6)
+    assert packed.usage.prompt_tokens == packed.usage.total_tokens > 6
