@@ -6,10 +6,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 import transformers
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from tests.fakes.decoders import write_decoder
@@ -107,6 +108,94 @@ def _no_columns(name: str, target: str, branch: onnx.GraphProto) -> onnx.NodePro
     for constant, value in ((f"{target}_end", 0), (f"{target}_axis", 2)):
         branch.initializer.append(helper.make_tensor(constant, TensorProto.INT64, [1], [value]))
     return helper.make_node("Slice", [name, f"{target}_end", f"{target}_end", f"{target}_axis"], [target])
+
+
+def write_fused(path: Path, model: Any) -> None:
+    """A LLaMA with GroupQueryAttention, as the model builder of onnxruntime-genai writes it.
+
+    How far each row has been read is counted from the attention mask, so there are no position_ids, and rows of
+    different lengths could only be padded on the right.
+    """
+    config = model.config
+    heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+    head_dim = config.hidden_size // heads
+    fused = _Fused(model)
+    fused.table("one", np.array([1], np.int64))
+    fused.table("axis", np.array(1, np.int64))
+    angles = torch.outer(torch.arange(config.max_position_embeddings).float(), model.model.rotary_emb.inv_freq)
+    fused.table("cos", angles.cos().numpy())
+    fused.table("sin", angles.sin().numpy())
+    read = fused.node("ReduceSum", ["attention_mask", "one"], keepdims=0)
+    last = fused.node("Cast", [fused.node("Sub", [read, "one"])], to=TensorProto.INT32)
+    shape = fused.node("Shape", ["attention_mask"])
+    total = fused.node("Cast", [fused.node("Gather", [shape, "axis"])], to=TensorProto.INT32)
+    fused.weight("model.embed_tokens")
+    hidden = fused.node("Gather", ["model.embed_tokens", "input_ids"])
+    for index in range(config.num_hidden_layers):
+        layer = f"model.layers.{index}."
+        normal = fused.norm(hidden, layer + "input_layernorm")
+        parts = [fused.linear(normal, f"{layer}self_attn.{name}_proj") for name in "qkv"]
+        pasts = [f"past_key_values.{index}.{name}" for name in ("key", "value")]
+        attended = fused.node(
+            "GroupQueryAttention", [*parts, *pasts, last, total, "cos", "sin"],
+            more=[f"present.{index}.key", f"present.{index}.value"], domain="com.microsoft",
+            num_heads=heads, kv_num_heads=kv_heads, do_rotary=1,
+        )  # fmt: skip
+        hidden = fused.node("Add", [hidden, fused.linear(attended, layer + "self_attn.o_proj")])
+        normal = fused.norm(hidden, layer + "post_attention_layernorm")
+        gate = fused.linear(normal, layer + "mlp.gate_proj")
+        gate = fused.node("Mul", [gate, fused.node("Sigmoid", [gate])])
+        up = fused.node("Mul", [gate, fused.linear(normal, layer + "mlp.up_proj")])
+        hidden = fused.node("Add", [hidden, fused.linear(up, layer + "mlp.down_proj")])
+    fused.nodes.append(
+        helper.make_node("MatMul", [fused.norm(hidden, "model.norm"), fused.weight("lm_head")], ["logits"])
+    )
+    fused.save(path, (kv_heads, head_dim))
+
+
+class _Fused:
+    """Nodes and tensors of a graph, each node's output named after its place."""
+
+    def __init__(self, model: Any) -> None:
+        self.config = model.config
+        self.weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+        self.nodes: list[onnx.NodeProto] = []
+        self.tensors: list[onnx.TensorProto] = []
+
+    def table(self, name: str, array: Any) -> str:
+        self.tensors.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def weight(self, name: str) -> str:
+        array = self.weights[f"{name}.weight"]
+        return self.table(name, array if array.ndim == 1 or "embed" in name else array.T)
+
+    def node(self, kind: str, inputs: list[str], more: Any = (), **attributes: Any) -> str:
+        name = f"{kind}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [name, *more], **attributes))
+        return name
+
+    def linear(self, value: str, name: str) -> str:
+        return self.node("MatMul", [value, self.weight(name)])
+
+    def norm(self, value: str, name: str) -> str:
+        epsilon = self.config.rms_norm_eps
+        return self.node("SimplifiedLayerNormalization", [value, self.weight(name)], axis=-1, epsilon=epsilon)
+
+    def save(self, path: Path, size: tuple[int, int]) -> None:
+        def value(name: str, kind: int, *shape: Any) -> onnx.ValueInfoProto:
+            return helper.make_tensor_value_info(name, kind, shape)
+
+        caches = [f"{index}.{part}" for index in range(self.config.num_hidden_layers) for part in ("key", "value")]
+        kind, heads, width = TensorProto.FLOAT, *size
+        inputs = [value("input_ids", TensorProto.INT64, "rows", "tokens")]
+        inputs += [value("attention_mask", TensorProto.INT64, "rows", "total")]
+        inputs += [value(f"past_key_values.{name}", kind, "rows", heads, "past", width) for name in caches]
+        outputs = [value("logits", kind, "rows", "tokens", self.config.vocab_size)]
+        outputs += [value(f"present.{name}", kind, "rows", heads, "total", width) for name in caches]
+        graph = helper.make_graph(self.nodes, "fused", inputs, outputs, self.tensors)
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+        onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
 
 
 class _WithPast(torch.nn.Module):

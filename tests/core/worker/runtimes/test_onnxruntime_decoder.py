@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -17,13 +18,17 @@ import torch
 import transformers
 from onnx import TensorProto, helper, numpy_helper
 
+from core.core import Core
 from core.errors import CorruptModel, InsufficientMemory, LoadFailed
-from core.types import Runtime, Task
+from core.fleet.launcher import Launcher
+from core.hub import Hub
+from core.types import ModelSpec, Prompt, Runtime, Sampling, Task
 from core.worker.generation.base import Chunk
 from core.worker.runtimes import onnxruntime_decoder
 from tests.core.worker.conftest import open_model
 from tests.fakes.decoders import CHAT_TEMPLATE, POSITIONS
-from tests.fakes.onnx_decoders import merge, quantize, write_data, write_graph, write_onnx_decoder
+from tests.fakes.hub import FakeHub
+from tests.fakes.onnx_decoders import merge, quantize, write_data, write_fused, write_graph, write_onnx_decoder
 
 PROMPTS = [list(range(20, 31)), [100, 7, 8], list(range(200, 235)), [40]]
 NEW = 24  # tokens of an answer
@@ -70,6 +75,8 @@ def _remake(graph: Path, kind: str, model: Any) -> None:
         case "int8":
             quantize(graph, apart)
             apart.rename(graph)
+        case "fused":
+            write_fused(graph, model)
         case "merged":
             merge(graph, graph, graph)
         case "merged, one by one":
@@ -126,11 +133,13 @@ def in_company(runtime: Any, prompts: Sequence[Sequence[int]], chunk: int) -> li
     return [text[len(prompt) :] for text, prompt in zip(texts, prompts, strict=True)]
 
 
-KINDS = ["plain", "no positions", "external data", "merged", "merged, one by one"]
+KINDS = ["plain", "no positions", "external data", "merged", "merged, one by one", "fused"]
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("architecture", "kind"),
+    [*(("llama", kind) for kind in KINDS), ("gpt2", "plain"), ("gpt2", "no positions"), ("gpt2", "merged")],
+)
 def test_answers_are_those_of_transformers(architecture, kind, export_dir, answer):
     runtime = open_decoder(export_dir(architecture, kind))
     expected = [answer(architecture, prompt) for prompt in PROMPTS]
@@ -156,7 +165,7 @@ def passes(monkeypatch):
     return watch
 
 
-@pytest.mark.parametrize("kind", ["plain", "merged", "float16", "no positions", "int8"])
+@pytest.mark.parametrize("kind", ["plain", "merged", "float16", "no positions", "int8", "fused"])
 def test_tokens_go_together_where_the_graph_says_the_same_then(kind, export_dir, passes):
     runtime = open_decoder(export_dir("llama", kind))
     for slot, length in enumerate((30, 2, 18, 21)):
@@ -164,7 +173,7 @@ def test_tokens_go_together_where_the_graph_says_the_same_then(kind, export_dir,
     rows = passes(runtime)
     runtime.step([Chunk(slot, [5], runtime.length(slot), True) for slot in range(4)])
     # two tokens beside thirty would mostly be padding
-    assert sorted(rows) == ([1] * 4 if kind in ("no positions", "int8") else [1, 3])
+    assert sorted(rows) == ([1] * 4 if kind in ("no positions", "int8", "fused") else [1, 3])
 
 
 def test_what_goes_on_together_stays_where_it_is(export_dir, monkeypatch):
@@ -185,7 +194,7 @@ def test_what_goes_on_together_stays_where_it_is(export_dir, monkeypatch):
     assert copied == [3, 2, 1]
 
 
-@pytest.mark.parametrize("kind", ["plain", "no positions", "merged, one by one"])
+@pytest.mark.parametrize("kind", ["plain", "no positions", "merged, one by one", "fused"])
 def test_a_slot_goes_on_from_its_beginning(kind, export_dir, answer):
     runtime = open_decoder(export_dir("llama", kind))
     first, other = PROMPTS[0], PROMPTS[0][:6] + [9, 10, 11]
@@ -277,6 +286,44 @@ def test_a_step_that_fails_changes_nothing(export_dir, answer, monkeypatch):
 def test_a_chunk_in_the_wrong_place_is_a_bug(export_dir):
     with pytest.raises(ValueError, match="slot 2 holds 0 tokens, not 3"):
         open_decoder(export_dir()).step([Chunk(2, [5], 3, True)])
+
+
+async def test_it_runs_as_it_comes_from_the_hub(export_dir, tmp_path, answer):
+    """Its files are links into the Hub's cache then, the external data too."""
+    repository = tmp_path / "hub" / "org" / "tiny"
+    shutil.copytree(export_dir("llama", "external data"), repository)
+    (repository / "model.safetensors").unlink()
+    with FakeHub(tmp_path / "hub") as fake:
+        hub = Hub(
+            models_dir=tmp_path / "none",
+            starter_dir=tmp_path / "none",
+            endpoint=fake.endpoint,
+            cache_dir=tmp_path / "cache",
+        )
+        inspection = await hub.inspect(ModelSpec("tiny", "org/tiny"))
+        path = await hub.fetch(inspection, lambda progress: None)
+    assert (inspection.runtime, inspection.tasks) == (Runtime.ONNXRUNTIME, (Task.TEXT_GENERATION,))
+    assert (path / "onnx" / "model.onnx_data").is_symlink()
+    assert not (path / "model.safetensors").exists()
+    runtime = open_decoder(path, file=inspection.spec.file)
+    assert write_on(runtime, 0, PROMPTS[0]) == answer("llama", PROMPTS[0])
+
+
+async def test_it_writes_in_a_process_of_its_own(export_dir, settings, answer):
+    core = Core(settings.model_copy(update={"models_dir": export_dir("llama").parent}), Launcher())
+    await core.start()
+    try:
+        await (await core.load(ModelSpec("tiny", "plain", runtime=Runtime.ONNXRUNTIME), admin=True)).done
+        sampling = Sampling(temperature=0, max_tokens=NEW, ignore_eos=True)
+        asked = (core.complete(Prompt(ids=tuple(prompt)), sampling, "tiny") for prompt in PROMPTS)
+        completions = await asyncio.gather(*asked)
+    finally:
+        await core.stop()
+    codec = transformers.AutoTokenizer.from_pretrained(export_dir("llama"))
+    for prompt, completion in zip(PROMPTS, completions, strict=True):
+        text = codec.decode(answer("llama", prompt), skip_special_tokens=True)
+        assert completion.texts[0].strip() == text.strip()
+        assert completion.generated.usage.completion_tokens == NEW
 
 
 @pytest.fixture
