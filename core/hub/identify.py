@@ -17,6 +17,7 @@ from core.hub.architectures import (
     tasks_of,
 )
 from core.hub.files import Files, read_document, read_map
+from core.hub.gguf_repository import identify_gguf, is_gguf
 from core.hub.refusals import refuse_foreign_modules, refuse_remote_code, refuse_scripts
 from core.hub.tensors import Tensors, read_tensors
 from core.hub.weights import Format, Weights, choose_weights, module_folders, support_files
@@ -50,6 +51,8 @@ def identify(files: Files, spec: ModelSpec, *, pickle_allowed: bool) -> Inspecti
 
     Raises RemoteCodeRefused, PickleRefused, CorruptModel, NoSupportedTask, TaskNotSupported or InvalidRequest.
     """
+    if is_gguf(files, spec, pickle_allowed=pickle_allowed):
+        return identify_gguf(files, spec)
     facts = _read_facts(files)
     refuse_remote_code(files.name, facts.documents, facts.model_type)
     if facts.is_sentence_model:

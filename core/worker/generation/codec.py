@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from core.types import Message
 from core.worker.generation.chat_template import ChatTemplate
@@ -108,12 +108,11 @@ class HFTextStream:
         return new
 
 
-def hf_codec(
-    tokenizer: Any,
-    generation_config: Any,
-    name: str,
-    kind: type[CodecKind] = HFCodec,  # type: ignore[assignment]
-) -> CodecKind:
+@overload
+def hf_codec(tokenizer: Any, generation_config: Any, name: str) -> HFCodec: ...
+@overload
+def hf_codec(tokenizer: Any, generation_config: Any, name: str, kind: type[CodecKind]) -> CodecKind: ...
+def hf_codec(tokenizer: Any, generation_config: Any, name: str, kind: type[HFCodec] = HFCodec) -> HFCodec:
     """The codec of `tokenizer` with the chat template that lies beside it, if any."""
     source = tokenizer.chat_template
     if isinstance(source, dict):  # several, each for a use of its own
