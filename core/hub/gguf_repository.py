@@ -38,7 +38,7 @@ def is_gguf(files: Files, spec: ModelSpec, *, pickle_allowed: bool) -> bool:
         return spec.file.endswith(_ENDING)
     if spec.runtime is not None or split_variant(spec.source)[1] is not None:
         return spec.runtime in (None, Runtime.LLAMA_CPP)
-    others = (".safetensors", ".onnx", *(("pytorch_model.bin",) if pickle_allowed else ()))
+    others = (".safetensors", ".onnx", *(("pytorch_model.bin", ".bin.index.json") if pickle_allowed else ()))
     return bool(_models(files)) and not any(path.endswith(others) for path in files.sizes)
 
 
@@ -107,7 +107,7 @@ def _choose(files: Files, spec: ModelSpec, warnings: list[str]) -> str:
         return _named(files, spec.file)
     found = _models(files)
     if not found:
-        raise InvalidRequest(f"{files.name} has no GGUF file, so llama.cpp cannot run it. Leave `runtime` out.")
+        raise InvalidRequest(f"{files.name} has no GGUF file, so llama.cpp cannot run it. Give its name alone.")
     wanted = split_variant(spec.source)[1]
     if wanted is not None:
         chosen = next((path for path in found if _quantization(path) == _plain(wanted)), None)
