@@ -15,6 +15,8 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from tests.fakes.decoders import write_decoder
 
+_BLOCK = 32  # weights that share a scale
+
 
 def write_onnx_decoder(directory: Path, architecture: str, **graph: Any) -> Path:
     """A repository with `onnx/model.onnx` and its weights as safetensors, for a reference; see `write_graph`."""
@@ -110,16 +112,16 @@ def _no_columns(name: str, target: str, branch: onnx.GraphProto) -> onnx.NodePro
     return helper.make_node("Slice", [name, f"{target}_end", f"{target}_end", f"{target}_axis"], [target])
 
 
-def write_fused(path: Path, model: Any) -> None:
+def write_fused(path: Path, model: Any, *, q4: bool = False) -> None:
     """A LLaMA with GroupQueryAttention, as the model builder of onnxruntime-genai writes it.
 
     How far each row has been read is counted from the attention mask, so there are no position_ids, and rows of
-    different lengths could only be padded on the right.
+    different lengths could only be padded on the right. `q4`: the weights of its layers in 4 bits, see `four_bits`.
     """
     config = model.config
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
     head_dim = config.hidden_size // heads
-    fused = _Fused(model)
+    fused = _Fused(model, q4)
     fused.table("one", np.array([1], np.int64))
     fused.table("axis", np.array(1, np.int64))
     angles = torch.outer(torch.arange(config.max_position_embeddings).float(), model.model.rotary_emb.inv_freq)
@@ -153,11 +155,26 @@ def write_fused(path: Path, model: Any) -> None:
     fused.save(path, (kv_heads, head_dim))
 
 
+def four_bits(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(out, in) as MatMulNBits takes it: (out, blocks, bytes), the low half of a byte first, and (out, blocks)."""
+    blocks = array.reshape(len(array), -1, _BLOCK)
+    scales = (np.abs(blocks).max(axis=-1) / 7).astype(np.float32)
+    steps = (np.round(blocks / scales[..., None]) + 8).astype(np.uint8)  # 8 is zero
+    return steps[..., ::2] | (steps[..., 1::2] << 4), scales
+
+
+def from_four_bits(packed: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """What `four_bits` made of (out, in)."""
+    steps = np.stack([packed & 15, packed >> 4], axis=-1).reshape(*scales.shape, _BLOCK)
+    return ((steps.astype(np.float32) - 8) * scales[..., None]).reshape(len(packed), -1)
+
+
 class _Fused:
     """Nodes and tensors of a graph, each node's output named after its place."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, q4: bool) -> None:
         self.config = model.config
+        self.q4 = q4
         self.weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: list[onnx.TensorProto] = []
@@ -176,6 +193,12 @@ class _Fused:
         return name
 
     def linear(self, value: str, name: str) -> str:
+        if self.q4:
+            array = self.weights[f"{name}.weight"]
+            packed, scales = four_bits(array)
+            inputs = [value, self.table(f"{name}_packed", packed), self.table(f"{name}_scales", scales)]
+            sizes = {"N": array.shape[0], "K": array.shape[1], "bits": 4, "block_size": _BLOCK}
+            return self.node("MatMulNBits", inputs, domain="com.microsoft", **sizes)
         return self.node("MatMul", [value, self.weight(name)])
 
     def norm(self, value: str, name: str) -> str:

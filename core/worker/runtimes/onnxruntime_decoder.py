@@ -27,7 +27,8 @@ from core.worker.runtimes.repository import loading_errors, refuse_code
 PREFILL_TOKENS = {"cpu": 128, "cuda": 2048}
 MAX_LOGITS = 64 * 1024 * 1024  # numbers in one pass; most graphs give those of every token
 CACHE_BYTES = 4 * 1024**3  # of all slots, unless `max_cached_tokens` says otherwise; taken as it is needed
-_UNEVEN = 2  # how many times as long as the shortest of a batch its longest may be
+_UNEVEN = 2  # how many times as long as the shortest of a batch its longest may be,
+_SHORT = 128  # above so many tokens
 _TOLERANCE = {np.float32: 1e-4, np.float16: 2e-2}  # share of the largest score; rounding is some 1e-6 and 5e-3
 
 _DEFAULT_FILES = tuple(
@@ -109,7 +110,7 @@ class OnnxDecoder:
         singles = [chunk for chunk in chunks if self._batches and len(chunk.tokens) == 1 and chunk.start]
         groups: list[list[Chunk]] = []
         for chunk in sorted(singles, key=lambda chunk: chunk.start):
-            if groups and chunk.start <= _UNEVEN * groups[-1][0].start:
+            if groups and chunk.start <= max(_UNEVEN * groups[-1][0].start, _SHORT):
                 groups[-1].append(chunk)
             else:
                 groups.append([chunk])

@@ -28,7 +28,16 @@ from core.worker.runtimes import onnxruntime_decoder
 from tests.core.worker.conftest import open_model
 from tests.fakes.decoders import CHAT_TEMPLATE, POSITIONS
 from tests.fakes.hub import FakeHub
-from tests.fakes.onnx_decoders import merge, quantize, write_data, write_fused, write_graph, write_onnx_decoder
+from tests.fakes.onnx_decoders import (
+    four_bits,
+    from_four_bits,
+    merge,
+    quantize,
+    write_data,
+    write_fused,
+    write_graph,
+    write_onnx_decoder,
+)
 
 PROMPTS = [list(range(20, 31)), [100, 7, 8], list(range(200, 235)), [40]]
 NEW = 24  # tokens of an answer
@@ -63,6 +72,13 @@ def reference(path: Path) -> Any:
     return transformers.AutoModelForCausalLM.from_pretrained(path, attn_implementation="eager").eval()
 
 
+def greedy(model: Any, prompt: Sequence[int]) -> list[int]:
+    ids = torch.tensor([list(prompt)])
+    options = {"do_sample": False, "max_new_tokens": NEW, "eos_token_id": None, "pad_token_id": 0}
+    made = model.generate(ids, attention_mask=torch.ones_like(ids), **options)
+    return made[0, len(prompt) :].tolist()
+
+
 def _remake(graph: Path, kind: str, model: Any) -> None:
     apart = graph.with_name("apart.onnx")
     match kind:
@@ -92,10 +108,7 @@ def answer(export_dir):
     def get(architecture: str, prompt: Sequence[int]) -> list[int]:
         if architecture not in models:
             models[architecture] = reference(export_dir(architecture))
-        ids = torch.tensor([list(prompt)])
-        options = {"do_sample": False, "max_new_tokens": NEW, "eos_token_id": None, "pad_token_id": 0}
-        made = models[architecture].generate(ids, attention_mask=torch.ones_like(ids), **options)
-        return made[0, len(prompt) :].tolist()
+        return greedy(models[architecture], prompt)
 
     return get
 
@@ -168,11 +181,11 @@ def passes(monkeypatch):
 @pytest.mark.parametrize("kind", ["plain", "merged", "float16", "no positions", "int8", "fused"])
 def test_tokens_go_together_where_the_graph_says_the_same_then(kind, export_dir, passes):
     runtime = open_decoder(export_dir("llama", kind))
-    for slot, length in enumerate((30, 2, 18, 21)):
+    for slot, length in enumerate((200, 2, 18, 21)):
         runtime.step([Chunk(slot, range(50, 50 + length), 0, False)])
     rows = passes(runtime)
     runtime.step([Chunk(slot, [5], runtime.length(slot), True) for slot in range(4)])
-    # two tokens beside thirty would mostly be padding
+    # two tokens beside two hundred would mostly be padding
     assert sorted(rows) == ([1] * 4 if kind in ("no positions", "int8", "fused") else [1, 3])
 
 
@@ -233,6 +246,31 @@ def test_int8_says_what_its_graph_says(export_dir):
 
     runtime = open_decoder(path)
     assert in_company(runtime, PROMPTS, 64) == [answer_of(prompt) for prompt in PROMPTS]
+
+
+def test_four_bits_say_what_their_weights_say(own):
+    model = reference(own)
+    write_fused(own / "onnx" / "model_q4.onnx", model, q4=True)
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if "_proj" in name:
+                weights.copy_(torch.from_numpy(from_four_bits(*four_bits(weights.numpy()))))
+    runtime = open_decoder(own, file="onnx/model_q4.onnx")
+    assert in_company(runtime, PROMPTS, 5) == [greedy(model, prompt) for prompt in PROMPTS]
+
+
+def test_a_graph_that_gives_the_last_logits_alone(own, answer):
+    def keep_last(graph):
+        next(node for node in graph.node if "logits" in node.output).output[0] = "all"
+        graph.input.append(helper.make_tensor_value_info("num_logits_to_keep", TensorProto.INT64, []))
+        for name, value in (("end", 2**62), ("one", 1)):
+            graph.initializer.append(helper.make_tensor(name, TensorProto.INT64, [1], [value]))
+        graph.node.append(helper.make_node("Neg", ["num_logits_to_keep"], ["before_end"]))
+        graph.node.append(helper.make_node("Reshape", ["before_end", "one"], ["begin"]))
+        graph.node.append(helper.make_node("Slice", ["all", "begin", "end", "one"], ["logits"]))
+
+    rewrite(own, keep_last)
+    assert in_company(open_decoder(own), PROMPTS, 5) == [answer("llama", prompt) for prompt in PROMPTS]
 
 
 def test_float16_agrees_to_its_precision(export_dir):
