@@ -1,6 +1,7 @@
 """Who is calling. One check around the routes and the page alike, default deny; the keys are `core.access`'s.
 
-The role lies in `scope["state"]["role"]` for routes and page handlers. It comes from `X-API-Key`, from
+The role lies in `scope["state"]["role"]` for routes and page handlers, whose conversations they may see in
+`scope["state"]["owner"]`. Both come from `X-API-Key`, from
 `Authorization: Bearer`, or from the cookie that `POST /session` sets for a browser.
 """
 
@@ -16,7 +17,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.errors import error_response
 from api.negotiation import prefers_html
 from api.signin import sign_in_page
-from core.access import Access, Role
+from core.access import ANONYMOUS, Access, Role
+from core.access import owner_of as owner_of_key
 from core.errors import NotAllowed, NotAuthenticated
 from core.settings import LOOPBACK
 
@@ -33,15 +35,15 @@ _SIGN_IN_AT = ("/", "/docs", "/redoc")  # pages that a browser without a key is 
 
 
 class Sessions:
-    """Browsers that have shown a key: token → role, in memory, so that a restart signs everybody out."""
+    """Browsers that have shown a key: token → role and owner, in memory, so that a restart signs everybody out."""
 
     def __init__(self) -> None:
-        self._roles: OrderedDict[str, Role] = OrderedDict()
+        self._roles: OrderedDict[str, tuple[Role, str]] = OrderedDict()
 
-    def open(self, role: Role) -> str:
+    def open(self, role: Role, owner: str = ANONYMOUS) -> str:
         """A new token."""
         token = secrets.token_urlsafe(32)
-        self._roles[token] = role
+        self._roles[token] = (role, owner)
         if len(self._roles) > MAX_SESSIONS:
             self._roles.popitem(last=False)
         return token
@@ -50,7 +52,10 @@ class Sessions:
         self._roles.pop(token or "", None)
 
     def role_of(self, token: str | None) -> Role | None:
-        return self._roles.get(token or "")
+        return self._roles.get(token or "", (None, ""))[0]
+
+    def owner_of(self, token: str | None) -> str:
+        return self._roles.get(token or "", (None, ANONYMOUS))[1]
 
 
 class Auth:
@@ -69,6 +74,7 @@ class Auth:
         key = given_key(headers)
         role = self._role(key, headers, scope)
         scope.setdefault("state", {})["role"] = role
+        scope["state"]["owner"] = self._sessions.owner_of(token_of(headers)) if key is None else owner_of_key(key)
         if role is Role.NOBODY and not self._is_public(method, scope["path"], headers):
             await self._refuse(scope, receive, send, headers)
         elif key is None and method not in _SAFE and not self._is_own_page(headers):
@@ -134,6 +140,13 @@ def role_of(request: Request) -> Role:
     role = request.scope["state"]["role"]
     assert isinstance(role, Role)
     return role
+
+
+def owner_of(request: Request) -> str:
+    """Whose conversations and templates these are."""
+    owner = request.scope["state"]["owner"]
+    assert isinstance(owner, str)
+    return owner
 
 
 async def require_admin(request: Request) -> None:

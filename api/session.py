@@ -11,7 +11,7 @@ from api.responses import JSON
 from api.routing import Route
 from api.signin import sign_in_page
 from api.wire import Body, Wire
-from core.access import Access, Role
+from core.access import Access, Role, owner_of
 from core.errors import NotAuthenticated
 
 _MAX_AGE_S = 7 * 24 * 3600
@@ -47,7 +47,7 @@ def router(access: Access, sessions: Sessions) -> APIRouter:
         is_https = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))
         response.set_cookie(
             COOKIE,
-            sessions.open(role),
+            sessions.open(role, owner_of(body.key)),
             max_age=_MAX_AGE_S,
             httponly=True,
             secure=is_https,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import secrets
 from enum import IntEnum
@@ -15,6 +16,17 @@ class Role(IntEnum):
     NOBODY = 0
     USER = 1  # use models
     ADMIN = 2  # load, unload, cancel, clean up
+
+
+ANONYMOUS = "anonymous"  # owner of what is made without a key
+
+
+def owner_of(key: str | None) -> str:
+    """Whose the conversations and templates are that the bearer of `key` makes; the key itself cannot be told from it.
+
+    Where use is open a key of one's own choice is as good as any: it keeps what one makes apart from others'.
+    """
+    return hashlib.sha256(key.encode(errors="replace")).hexdigest() if key else ANONYMOUS
 
 
 class Access:
