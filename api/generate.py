@@ -17,6 +17,7 @@ from api.wire import Body, Wire
 from core.core import Core
 from core.errors import InvalidRequest, ModelNotFound
 from core.generation import Item
+from core.names import MAX_NAME
 from core.params import valid_text
 from core.sampling import FIELD_NAMES, parse_messages, parse_sampling
 from core.startup import spec_of
@@ -37,7 +38,9 @@ class _Request(Body):
     stop: str | list[str] | None = Field(None, description="The text ends before the first of these.")
     seed: int | None = None
     stream: bool = Field(False, description="Answer with server-sent events as the text is written.")
-    model: str | None = Field(None, description="Unset: the default model, or the only one that writes.")
+    model: str | None = Field(
+        None, max_length=MAX_NAME, description="Unset: the default model, or the only one that writes."
+    )
 
     def sampling(self) -> Sampling:
         """Raises InvalidRequest."""

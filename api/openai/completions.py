@@ -48,7 +48,7 @@ class CompletionRequest(SamplingBody):
         given: list[Any] = [self.prompt] if isinstance(self.prompt, str) else list(self.prompt)
         if given and all(isinstance(each, int) for each in given):
             given = [given]
-        if not 1 <= len(given) <= MAX_PROMPTS:
+        if not 1 <= len(given) <= MAX_PROMPTS or [] in given:
             raise refusal("prompt", f"must be a text, token ids, or a list of 1 to {MAX_PROMPTS} of them")
         if self.echo and not all(isinstance(each, str) for each in given):
             raise refusal("echo", "is only taken with prompts that are texts")

@@ -11,6 +11,7 @@ from api.openai.wire import Body, Tokens, refusal, routes_of_dialect
 from api.responses import JSON
 from api.wire import Wire
 from core.core import Core
+from core.params import MAX_TEXTS
 from core.types import Task
 
 
@@ -28,8 +29,8 @@ class EmbeddingRequest(Body):
         if isinstance(self.input, str):
             return [self.input]
         texts = [each for each in self.input if isinstance(each, str)]
-        if not texts or len(texts) < len(self.input):
-            raise refusal("input", "must be a text, or a list of texts; token ids are not taken")
+        if not 1 <= len(texts) <= MAX_TEXTS or len(texts) < len(self.input):
+            raise refusal("input", f"must be a text, or a list of 1 to {MAX_TEXTS:,} texts; token ids are not taken")
         return texts
 
 

@@ -15,6 +15,7 @@ from core.errors import all_errors
 from tests.serving import JSON, Served
 
 TYPES = {kind.type for kind in all_errors()} | {"not_found", "method_not_allowed", "unsupported_media_type"}
+OPENAI_ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 BODY_ROUTES = (
     "/models/load",
     "/models/a/predict",
@@ -23,24 +24,35 @@ BODY_ROUTES = (
     "/api/v1/embed",
     "/api/v1/embed-batch",
     "/session",
+    "/generate",
+    "/chat",
+    *OPENAI_ROUTES,
 )
 READ_A_BODY = tuple(path for path in BODY_ROUTES if not path.endswith("unload"))
 MIB = 1024 * 1024
 
 
 def check_refusal(answer: httpx.Response, *statuses: int) -> dict:
-    """The error contract."""
+    """The error contract; where OpenAI's clients read, theirs, which knows no 422."""
+    is_openai = answer.request.url.path.startswith("/v1/")
+    if is_openai:
+        statuses = tuple(400 if status == 422 else status for status in statuses)
     assert answer.status_code in (statuses or (400, 403, 404, 405, 409, 413, 415, 422, 431)), answer.text[:500]
     assert answer.headers["content-type"] == "application/json"
     body = answer.json()
+    assert len(answer.content) < 4000
+    for leak in ("Traceback", "site-packages", ".py", "pydantic"):
+        assert leak not in answer.text
+    if is_openai:
+        assert set(body) == {"error"}
+        assert set(body["error"]) == {"message", "type", "param", "code"}
+        assert body["error"]["code"] in TYPES
+        return {**body["error"], "type": body["error"]["code"]}
     assert set(body) == {"detail", "error"}
     assert set(body["error"]) == {"type", "message", "request_id", "retryable"}
     assert body["error"]["type"] in TYPES
     assert body["error"]["request_id"] == answer.headers["x-request-id"]
     assert body["detail"]
-    assert len(answer.content) < 4000
-    for leak in ("Traceback", "site-packages", ".py", "pydantic"):
-        assert leak not in answer.text
     return body["error"]
 
 
@@ -208,6 +220,80 @@ async def test_b21_to_b35_a_value_out_of_range(shared, field, values):
             assert field in error["message"] or value.strip('"') in error["message"]
 
 
+GENERATION = [
+    ("temperature", ["NaN", "Infinity", "1e400", "-1", "1e308", '"0.7"', "true", "[]"]),
+    ("top_p", ["1.0001", "-0.5", '"1"']),
+    ("seed", ["-1", str(2**64), "0.5", '"1"']),
+    ("stop", [json.dumps(["x"] * 10_000), json.dumps("x" * 900_000), '[""]', "[1]", "5", '{"a": 1}']),
+    ("stream", ["1", '"true"', "[]"]),
+    ("model", ["5", '["a"]']),
+]
+LENGTHS = ["0", "-1", str(2**31), str(2**63), str(2**64), "1.5", '"5"']
+ANSWERS = ["0", "-1", str(10**9), "1.5", "true"]
+OF_ROUTES = [
+    ("/generate", "max_new_tokens", LENGTHS), ("/chat", "max_new_tokens", LENGTHS),
+    ("/generate", "num_return_sequences", ANSWERS), ("/generate", "repetition_penalty", ["0", "-1", "NaN"]),
+    ("/generate", "top_k", ["-1", str(2**40), "1.5"]), ("/generate", "n", ["1"]), ("/generate", "logprobs", ["1"]),
+    ("/v1/chat/completions", "max_tokens", LENGTHS), ("/v1/chat/completions", "n", ANSWERS),
+    ("/v1/chat/completions", "logprobs", ["5", '"x"']), ("/v1/chat/completions", "top_logprobs", ["5", "-1", "2.5"]),
+    ("/v1/completions", "max_tokens", LENGTHS), ("/v1/completions", "n", ANSWERS),
+    ("/v1/completions", "logprobs", ["21", "-1", "true"]), ("/v1/completions", "best_of", ["2", "0"]),
+    ("/v1/completions", "prompt", ["[]", "5", "null", '[1, "x"]', "[[]]", json.dumps(["x"] * 129)]),
+    ("/v1/embeddings", "input", ["[]", "5", "null", "[1]", "[[1]]", '["x", 1]', json.dumps(["x"] * 2049)]),
+    ("/v1/embeddings", "dimensions", ["-1", str(2**31), "1.5"]),
+    ("/v1/embeddings", "encoding_format", ['"int8"', "5"]),
+]  # fmt: skip
+WRITE = {
+    "/generate": {"prompt": "x"},
+    "/chat": {"instruction": "x"},
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "x"}]},
+    "/v1/completions": {"prompt": "x"},
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "values"),
+    [*((path, *row) for path in WRITE for row in GENERATION), *OF_ROUTES],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_b21_to_b35_a_value_out_of_range_for_what_writes(shared, path, field, values):
+    for value in values:
+        given = WRITE.get(path, {"input": "x"}).items()
+        rest = "".join(f", {json.dumps(name)}: {json.dumps(said)}" for name, said in given if name != field)
+        answer = await shared.client.post(path, content=f'{{"{field}": {value}{rest}}}', headers=JSON)
+        error = check_refusal(answer, 422)
+        if value not in ("NaN", "Infinity", "1e400"):  # these are not JSON
+            assert field in error["message"]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        "[]", "{}", '"x"', "null", "[null]", '["x"]', "[[]]", '[{"role": "user"}]', '[{"content": "x"}]',
+        '[{"role": "user", "content": 5}]', '[{"role": "user", "content": null}]', '[{"role": 5, "content": "x"}]',
+        '[{"role": "wizard", "content": "x"}]', '[{"role": "user", "content": [{"type": "text"}]}]',
+        '[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]}]',
+        json.dumps([{"role": "user", "content": "x"}] * 10_000),
+        '[{"role": "user", "content": "\\ud800"}]',
+    ],
+    ids=lambda messages: messages[:40],
+)  # fmt: skip
+async def test_messages_that_are_none(shared, messages):
+    answer = await shared.client.post("/v1/chat/completions", content=f'{{"messages": {messages}}}', headers=JSON)
+    check_refusal(answer, 422)
+
+
+async def test_what_nobody_here_can_write(shared):
+    await shared.load("a")
+    for path, body in WRITE.items():
+        assert check_refusal(await shared.client.post(path, json=body), 404)["type"] == "model_not_found"
+        classifier = await shared.client.post(path, json={**body, "model": "a"})
+        assert check_refusal(classifier, 400)["type"] == "task_not_supported"
+        unknown = await shared.client.post(path, json={**body, "model": "x" * 150})
+        assert check_refusal(unknown, 404)["type"] == "model_not_found"
+        check_refusal(await shared.client.post(path, json={**body, "model": "x" * 100_000}), 422)
+
+
 async def test_what_is_at_the_edge_is_taken(shared):
     await shared.load("a")
     for field, value in (
@@ -223,7 +309,7 @@ async def test_what_is_at_the_edge_is_taken(shared):
         ("context_length", 0), ("context_length", 2**31), ("context_length", "64"), ("max_batch_tokens", 0),
         ("max_batch_tokens", 2**40), ("device", "gpu"), ("device", "cuda:999"), ("device", ""), ("device", 0),
         ("dtype", "int8"), ("quantization", "2bit"), ("quantization", 8), ("load_in_8bit", 1), ("runtime", "vllm"),
-        ("task", "translation"), ("revision", ""), ("revision", 5), ("file", ""),
+        ("task", "conversational"), ("revision", ""), ("revision", 5), ("file", ""),
     ],
 )  # fmt: skip
 async def test_b33_a_load_with_a_value_out_of_range(shared, field, value):

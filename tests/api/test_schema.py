@@ -74,5 +74,8 @@ def check(response: schemathesis.Response, case: schemathesis.Case) -> None:
     assert response.status_code not in (500, 502)
     if response.status_code >= 400:
         body = response.json()
-        assert set(body["error"]) == {"type", "message", "request_id", "retryable"}
-        assert body["detail"]
+        if case.operation.path.startswith("/v1/"):
+            assert set(body["error"]) == {"message", "type", "param", "code"}
+        else:
+            assert set(body["error"]) == {"type", "message", "request_id", "retryable"}
+            assert body["detail"]
