@@ -31,6 +31,7 @@ _LINES_A_SECOND = 50
 _ENVIRONMENT = {
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # asking whether there is a GPU must not touch CUDA
     "PYTORCH_ALLOC_CONF": "expandable_segments:True",
+    "GGML_NO_BACKTRACE": "1",  # llama.cpp would start a debugger in a process that it aborts
     "TOKENIZERS_PARALLELISM": "false",  # its thread pool does not survive a fork
     "GOMP_SPINCOUNT": "10000",  # threads that wait must not hold a core that another model needs: bench/README.md
     "OPENBLAS_NUM_THREADS": "1",  # numpy's own pool would be started at import

@@ -12,23 +12,21 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from core.errors import CorruptModel
 from core.hub.files import Files
+from core.hub.gguf_cursor import MAX_STRING, Cursor
 from core.hub.gguf_types import ARRAY, FILE_TYPES, SCALARS, STRING, TENSOR_TYPES
 
 MAX_PAIRS = 65_536
 MAX_TENSORS = 65_536
 MAX_DIMENSIONS = 4
-MAX_STRING = 1 << 20  # bytes; a chat template is the longest that is met
 MAX_KEY = 65_535  # bytes; the format's own limit
 MAX_NAME = 63  # bytes of a tensor's name; ggml's own limit
 MAX_ALIGNMENT = 4096
-MAX_HEADER = 128 * 1024 * 1024  # bytes; a vocabulary of 262,144 with its merges has some 15 MB
 MAX_ELEMENTS = 1 << 62
 _KEPT_ARRAY = 4096  # numbers, one for each layer
 _KEPT_TEXT = 4096  # characters
-_FIRST_READ, _LATER_READ = 256 * 1024, 4 * 1024 * 1024  # bytes; far away each read is a request
 _VERSIONS = (2, 3)
+_TOKENS = "tokenizer.ggml.tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,7 @@ class GgufHeader:
 
 def read_gguf(files: Files, path: str) -> GgufHeader:
     """The header of the file at `path`. Raises CorruptModel when any of it cannot be."""
-    cursor = _Cursor(files, path)
+    cursor = Cursor(files, path)
     if cursor.take(4) != b"GGUF":
         raise cursor.fail("is no GGUF file whatever its name says")
     version = cursor.number("I")
@@ -84,68 +82,12 @@ def read_gguf(files: Files, path: str) -> GgufHeader:
         key = cursor.text(MAX_KEY)
         if key in values:
             raise cursor.fail(f"says {key[:80]!r} twice")
-        values[key] = _kept(key, _read_value(cursor, cursor.number("I")))
+        values[key] = _kept(key, _read_value(cursor, cursor.number("I"), is_vocabulary=key == _TOKENS))
     counts, tensor_bytes = _read_tensors(cursor, tensors, _alignment(cursor, values))
     return _header(cursor, version, values, counts, tensors, tensor_bytes)
 
 
-class _Cursor:
-    """Reads `files[path]` from front to back. Never more than MAX_HEADER bytes, and never beyond the file's end."""
-
-    def __init__(self, files: Files, path: str) -> None:
-        self._files, self._path = files, path
-        self.size = files.sizes[path]
-        self.position = 0
-        self._data = bytearray()  # the file's beginning, as far as it has been read
-
-    def fail(self, why: str) -> CorruptModel:
-        return CorruptModel(f"{self._path} of {self._files.name} {why}. Fetch the file again.")
-
-    def need(self, count: int) -> int:
-        """Has the next `count` bytes in memory. Returns where they begin, and goes behind them."""
-        start = self.position
-        end = start + count
-        if end > len(self._data):
-            self._extend(end)
-        self.position = end
-        return start
-
-    def _extend(self, end: int) -> None:
-        if end > self.size:
-            raise self.fail("is cut: it ends inside of its own header")
-        if end > MAX_HEADER:
-            raise self.fail(f"has a header of more than {MAX_HEADER:,} bytes")
-        have = len(self._data)
-        ahead = _LATER_READ if have else _FIRST_READ
-        wanted = min(max(end - have, ahead), self.size - have, MAX_HEADER - have)
-        self._data += self._files.read(self._path, have, wanted)
-        if len(self._data) < end:
-            raise self.fail("is cut: it ends inside of its own header")
-
-    def take(self, count: int) -> bytes:
-        start = self.need(count)
-        return bytes(self._data[start : start + count])
-
-    def number(self, form: str) -> Any:
-        start = self.need(struct.calcsize(f"<{form}"))
-        return struct.unpack_from(f"<{form}", self._data, start)[0]
-
-    def text(self, limit: int) -> str:
-        length = self.number("Q")
-        if length > limit:
-            raise self.fail(f"holds a text of {length:,} bytes where {limit:,} are the most")
-        return self.take(length).decode("utf-8", errors="replace")
-
-    def skip_texts(self, count: int) -> None:
-        for _ in range(count):
-            start = self.need(8)
-            length = int.from_bytes(self._data[start : start + 8], "little")
-            if length > MAX_STRING:
-                raise self.fail(f"holds a text of {length:,} bytes where {MAX_STRING:,} are the most")
-            self.need(length)
-
-
-def _read_value(cursor: _Cursor, kind: int) -> Any:
+def _read_value(cursor: Cursor, kind: int, *, is_vocabulary: bool) -> Any:
     """A number, a flag or a text; of an array its numbers when they are few, else how many elements it has."""
     if kind in SCALARS:
         return cursor.number(SCALARS[kind])
@@ -159,7 +101,9 @@ def _read_value(cursor: _Cursor, kind: int) -> Any:
     width = 8 if inner == STRING else struct.calcsize(f"<{SCALARS[inner]}")
     if count > (cursor.size - cursor.position) // width:
         raise cursor.fail(f"holds an array of {count:,} elements, more than the whole file has room for")
-    if inner == STRING:
+    if inner == STRING and is_vocabulary:
+        cursor.skip_tokens(count)
+    elif inner == STRING:
         cursor.skip_texts(count)
     elif count <= _KEPT_ARRAY:
         return struct.unpack(f"<{count}{SCALARS[inner]}", cursor.take(count * width))
@@ -184,7 +128,7 @@ class _Length:
     count: int
 
 
-def _alignment(cursor: _Cursor, values: dict[str, Any]) -> int:
+def _alignment(cursor: Cursor, values: dict[str, Any]) -> int:
     alignment = values.get("general.alignment", 32)
     if type(alignment) is not int or not 0 < alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
         raise cursor.fail(f"aligns its tensors to {str(alignment)[:40]} bytes; a power of two up to "
@@ -192,7 +136,7 @@ def _alignment(cursor: _Cursor, values: dict[str, Any]) -> int:
     return alignment
 
 
-def _read_tensors(cursor: _Cursor, count: int, alignment: int) -> tuple[Counter[str], int]:
+def _read_tensors(cursor: Cursor, count: int, alignment: int) -> tuple[Counter[str], int]:
     """Elements by kind of tensor, and the tensors' bytes, once they lie in the file one behind the other."""
     names: set[str] = set()
     counts: Counter[str] = Counter()
@@ -215,7 +159,7 @@ def _read_tensors(cursor: _Cursor, count: int, alignment: int) -> tuple[Counter[
     return counts, total
 
 
-def _read_entry(cursor: _Cursor, name: str) -> tuple[str, int, int, int]:
+def _read_entry(cursor: Cursor, name: str) -> tuple[str, int, int, int]:
     """(kind, elements, bytes, offset) of one tensor."""
     dimensions = cursor.number("I")
     if dimensions > MAX_DIMENSIONS:
@@ -238,7 +182,7 @@ def _aligned(value: int, alignment: int) -> int:
 
 
 def _header(
-    cursor: _Cursor, version: int, values: dict[str, Any], counts: Counter[str], tensors: int, tensor_bytes: int
+    cursor: Cursor, version: int, values: dict[str, Any], counts: Counter[str], tensors: int, tensor_bytes: int
 ) -> GgufHeader:
     architecture = _text(values, "general.architecture") or ""
 
@@ -249,7 +193,7 @@ def _header(
     heads = number("attention.head_count")
     embedding = number("embedding_length")
     of_head = embedding // heads if heads and embedding else None
-    tokens = values.get("tokenizer.ggml.tokens")
+    tokens = values.get(_TOKENS)
     part, parts = values.get("split.no", 0), values.get("split.count", 1)
     if type(part) is not int or type(parts) is not int or parts < 0 or not 0 <= part < max(parts, 1):
         raise cursor.fail("does not say properly which part of a split model it is")

@@ -181,6 +181,12 @@ class TestLies:
     def test_a_tensor_twice(self, sound: bytes, refused: Callable[[bytes], str]) -> None:
         assert "twice" in refused(sound.replace(b"blk.1.attn_q.weight", b"blk.0.attn_q.weight"))
 
+    @pytest.mark.parametrize("token", ["▁the".encode(), "▁".encode() + b"\0\0\0"])
+    def test_a_token_twice(self, sound: bytes, refused: Callable[[bytes], str], token: bytes) -> None:
+        """llama.cpp aborts; its texts end at a NUL, so that half of one may be another."""
+        place = sound.index("▁qui".encode())
+        assert "same token" in refused(sound[:place] + token + sound[place + 6 :])
+
     def test_three_hundred_random_changes_raise_nothing_else(self, sound: bytes, folder: Path) -> None:
         """A header with a changed byte may still be sound; it is never anything but read or refused."""
         header = sound.index(b"token_embd.weight") + 400
