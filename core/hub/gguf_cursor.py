@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 from core.errors import CorruptModel
@@ -62,20 +63,28 @@ class Cursor:
         return self.take(length).decode("utf-8", errors="replace")
 
     def skip_texts(self, count: int) -> None:
-        for _ in range(count):
-            self.need(self._length())
+        for _ in self._texts(count):
+            pass
 
     def skip_tokens(self, count: int) -> None:
         """Texts of which no two may be the same, since llama.cpp ends the process then. For it they end at a NUL."""
         if count > MAX_TOKENS:
             raise self.fail(f"has a vocabulary of {count:,} tokens where {MAX_TOKENS:,} are the most")
-        seen = {self.take(self._length()).partition(b"\0")[0] for _ in range(count)}
+        seen = {bytes(self._data[start:end]).partition(b"\0")[0] for start, end in self._texts(count)}
         if len(seen) < count:
             raise self.fail("has the same token twice in its vocabulary")
 
-    def _length(self) -> int:
-        start = self.need(8)
-        length = int.from_bytes(self._data[start : start + 8], "little")
-        if length > MAX_STRING:
-            raise self.fail(f"holds a text of {length:,} bytes where {MAX_STRING:,} are the most")
-        return length
+    def _texts(self, count: int) -> Iterator[tuple[int, int]]:
+        """Where each of the next `count` texts begins and ends; there may be hundreds of thousands."""
+        data, length_of = self._data, struct.Struct("<Q").unpack_from
+        for _ in range(count):
+            start = self.position + 8
+            if start > len(data):
+                self._extend(start)
+            (length,) = length_of(data, start - 8)
+            if length > MAX_STRING:
+                raise self.fail(f"holds a text of {length:,} bytes where {MAX_STRING:,} are the most")
+            self.position = end = start + length
+            if end > len(data):
+                self._extend(end)
+            yield start, end
