@@ -7,7 +7,21 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Lifespan
 
-from api import chat, docs, embed, generate, loads, metrics, models, openai, predict, session, system
+from api import (
+    chat,
+    conversations,
+    docs,
+    embed,
+    generate,
+    loads,
+    metrics,
+    models,
+    openai,
+    predict,
+    session,
+    system,
+    templates,
+)
 from api.auth import Auth, Sessions
 from api.edge import Edge
 from api.errors import on_berth_error, on_http_error, on_validation_error
@@ -58,6 +72,8 @@ def create_api(core: Core, access: Access, lifespan: Lifespan[FastAPI] | None = 
         models.router(core),
         embed.router(core),
         chat.router(core),
+        templates.router(core),
+        conversations.router(core),
         generate.router(core),
         openai.router(core),
     ):

@@ -15,6 +15,10 @@ class Wire(BaseModel):
     """An answer, for the documentation; answers are written without going through it."""
 
 
+class Deleted(Wire):
+    message: str
+
+
 class ErrorInfo(Wire):
     type: str
     message: str

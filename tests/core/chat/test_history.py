@@ -81,7 +81,7 @@ async def test_a_long_conversation_begins_alike_for_some_turns():
         opened = await open_fitting(Counter(200).open, asked([9] * turns), 50)
         begun.append(opened.dropped)
         await opened.stream.aclose()
-    assert begun == [8, 8, 12, 12, 12, 12, 16, 16, 16, 16, 20, 20]
+    assert begun == [8, 8, 8, 12, 12, 12, 12, 16, 16, 16, 16, 20]
 
 
 async def test_an_error_while_trying_leaves_nothing_open():
