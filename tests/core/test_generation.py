@@ -79,13 +79,17 @@ async def test_errors_before_the_first_token_come_with_the_first_item(ready):
         await anext(ready.generate(Prompt(text="x" * 5000), GREEDY, "writer"))
 
 
+async def _listen(stream, said: list[object]) -> None:
+    async with contextlib.aclosing(stream):
+        async for item in stream:
+            said.append(item)
+
+
 async def test_a_model_that_dies_in_the_middle_says_so_and_comes_back(ready):
     stream = ready.generate(Prompt(text="then:die\ncount:10"), GREEDY, "writer")
     said: list[object] = []
     with pytest.raises(WorkerCrashed):
-        async with contextlib.aclosing(stream):
-            async for item in stream:
-                said.append(item)
+        await _listen(stream, said)
     assert isinstance(said[0], Begun)
     assert "".join(item.text for item in said[1:]) == "ab"
     assert (await ready.complete(Prompt(text="say:back"), GREEDY, "writer")).texts == ("back",)
