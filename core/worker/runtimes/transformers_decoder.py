@@ -21,9 +21,9 @@ from core.worker.runtimes.base import LoadRequest, Progress
 from core.worker.runtimes.generator_loading import cached_tokens, generation_length, load_generator
 from core.worker.runtimes.keyvalues import Batch, KeyValues
 
-# Prompt tokens in one step. On a CPU that is some hundred milliseconds of a small model, which is what the running
-# answers wait; more at once reads a prompt hardly any faster.
-PREFILL_TOKENS = {"cpu": 128, "cuda": 2048}
+# Prompt tokens in one step: what the running answers wait for. Fewer would be read less efficiently, since several
+# prompts at once share them and each is read by itself.
+PREFILL_TOKENS = {"cpu": 256, "cuda": 2048}
 _PLAIN = {"full_attention", "sliding_attention"}  # layers that keep one key and one value for each token
 
 

@@ -75,6 +75,28 @@ def test_tokens_are_those_of_generate_alone_and_in_company(name: str, decoder, m
     assert parted <= 1
 
 
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("bloom", {"n_layer": 2, "n_head": 4}),  # its positions are distances, made from the attention mask
+        ("mpt", {"d_model": 64, "n_layers": 2, "n_heads": 4, "max_seq_len": 256}),
+        ("opt", {"ffn_dim": 128, "word_embed_proj_dim": 64}),
+        ("gemma2", {"head_dim": 16, "sliding_window": 12}),  # every other layer looks back 12 tokens
+        ("mixtral", {}),
+    ],
+)
+def test_other_causal_models_of_transformers_write_in_company(name: str, sizes: dict[str, Any], tmp_path: Path) -> None:
+    generator = loaded(write_decoder(tmp_path, name, **sizes))
+    assert isinstance(generator._slots, Together)
+    plain = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    together = greedy(generator, company(), prefill=4)
+    parted = [
+        ties(plain, prompt, ours, reference(plain, prompt, len(ours)))
+        for prompt, ours in zip(PROMPTS, together, strict=True)
+    ]
+    assert sum(parted) <= 1
+
+
 @pytest.mark.parametrize("name", DECODERS)
 def test_a_slot_that_is_cut_goes_on_as_if_it_were_new(name: str, decoder, model) -> None:
     generator, plain = fresh(decoder(name)), model(name)
