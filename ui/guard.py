@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from core.access import Role
+from core.access import ANONYMOUS, Role
 from core.errors import BerthError, InternalError, LoadCancelled, NotAllowed
 
 log = logging.getLogger(__name__)
@@ -22,6 +22,12 @@ def role_of(request: Any) -> Role:
     scope = getattr(request, "request", request).scope  # Gradio wraps the request of an event
     role = scope.get("state", {}).get("role", Role.NOBODY)
     return Role(role)
+
+
+def owner_of(request: Any) -> str:
+    """Whose the sender's conversations are, as the server's middleware found."""
+    scope = getattr(request, "request", request).scope
+    return str(scope.get("state", {}).get("owner", ANONYMOUS))
 
 
 def is_admin(request: Any) -> bool:

@@ -10,12 +10,12 @@ from core.core import Core
 from ui.panel import panel
 from ui.section import quiet
 from ui.snapshot import Watch
-from ui.tabs import ask, classify, embed, fill, generate, models, ner
+from ui.tabs import ask, chat, classify, embed, fill, generate, models, ner
 from ui.theme import head, theme
 from ui.words import i18n
 
 App = TypeVar("App")  # a FastAPI application; this room does not import FastAPI
-_TABS = (classify, ner, embed, generate, ask, fill, models)
+_TABS = (classify, ner, embed, generate, chat, ask, fill, models)
 _MAX_QUEUE = 512  # events of the page waiting; what a model may have waiting is the business of `core`
 
 

@@ -14,16 +14,16 @@ from ui.words import w
 MAX_SAMPLES = 4  # side by side
 
 
-def sampling_fields(*, several: bool) -> dict[str, Any]:
-    """The components by parameter name, put where this is called."""
+def sampling_fields(*, several: bool, max_tokens: int = 256, top_k: int = 50, penalty: float = 1.1) -> dict[str, Any]:
+    """The components by parameter name, put where this is called, with the values that they begin with."""
     with gr.Row(elem_classes="knobs"):
         fields: dict[str, Any] = {
-            "max_tokens": _slider("max_tokens", "max_tokens_hint", 1, 4096, 256, 1),
+            "max_tokens": _slider("max_tokens", "max_tokens_hint", 1, 4096, max_tokens, 1),
             "temperature": _slider("temperature", "temperature_hint", 0, 2, 0.7, 0.05),
             "top_p": _slider("top_p", "top_p_hint", 0, 1, 0.9, 0.01),
-            "top_k": _slider("sampling_top_k", "sampling_top_k_hint", 0, 200, 50, 1),
+            "top_k": _slider("sampling_top_k", "sampling_top_k_hint", 0, 200, top_k, 1),
             "min_p": _slider("min_p", "min_p_hint", 0, 1, 0, 0.01),
-            "repetition_penalty": _slider("repetition_penalty", "repetition_penalty_hint", 1, 2, 1.1, 0.01),
+            "repetition_penalty": _slider("repetition_penalty", "repetition_penalty_hint", 1, 2, penalty, 0.01),
         }
         if several:
             fields["n"] = _slider("samples", "samples_hint", 1, MAX_SAMPLES, 1, 1)

@@ -62,12 +62,12 @@ class StreamingSection(Section):
                 yield look
 
     def _wire_stop(self, events: list[Any]) -> None:
-        self.wire_stop()
+        self.wire_stop(self.stop.click)
 
-    def wire_stop(self) -> None:
+    def wire_stop(self, clicked: Callable[..., Any]) -> None:
         self.stops = Stops()
 
         async def stop(request: gr.Request) -> None:
             self.stops.stop(request.session_hash or "")
 
-        self.stop.click(stop, None, None, queue=False, **quiet(f"{self.name}_stop"))
+        clicked(stop, None, None, queue=False, **quiet(f"{self.name}_stop"))

@@ -23,6 +23,10 @@ ENDPOINTS = {
         "prompt", "model", "max_tokens", "temperature", "top_p", "top_k", "min_p",
         "repetition_penalty", "seed", "stop", "n",
     ],
+    "/chat": [
+        "message", "model", "system", "template", "variables", "language", "conversation_id", "keep",
+        "max_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop",
+    ],
     "/answer": ["question", "context", "model", "top_k"],
     "/fill_mask": ["text", "model", "top_k"],
     "/models": [],

@@ -34,6 +34,7 @@ async def test_the_browser_says_which_language(open_page: Open) -> None:
         "개체명",
         "임베딩",
         "생성",
+        "대화",
         "질의응답",
         "빈칸",
         "모델",
@@ -110,7 +111,7 @@ async def test_an_unreachable_server_is_told_and_found_again(open_page: Open) ->
 async def test_no_tab_is_wider_than_the_window(open_page: Open, width: int) -> None:
     page = await open_page("?tab=ner", viewport={"width": width, "height": 844})
     await expect(page.locator("#tab-ner-button")).to_have_attribute("aria-selected", "true")
-    for tab in ("classify", "ner", "embed", "generate", "ask", "fill", "models"):
+    for tab in ("classify", "ner", "embed", "generate", "chat", "ask", "fill", "models"):
         await go_to(page, tab)
         assert await page.evaluate("document.documentElement.scrollWidth") <= width
 
@@ -118,7 +119,8 @@ async def test_no_tab_is_wider_than_the_window(open_page: Open, width: int) -> N
 async def test_input_and_result_are_in_sight_together(page: Page) -> None:
     for tab in ("classify", "ner", "embed", "generate", "ask", "fill"):
         place = await go_to(page, tab)
-        for part in (place.locator("textarea:visible").last, page.locator(f"#run-{tab}"), page.locator(f"#result-{tab}")):
+        text = place.locator("textarea:visible").last
+        for part in (text, page.locator(f"#run-{tab}"), page.locator(f"#result-{tab}")):
             box = await part.bounding_box()
             assert box is not None
             assert box["y"] + box["height"] <= 900

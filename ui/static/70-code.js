@@ -38,6 +38,18 @@ berth.programs = {
       : ['reply.json()["choices"][0]["text"]', "choices[0].text"];
     return { ...given, path: "/v1/completions", body, python: choices[0], javascript: choices[1], openai: completions(body) };
   },
+  chat: ({ model, message, messages, frame, ...knobs }) => {
+    const { n, ...options } = berth.samplingOf(knobs);
+    const said = berth.saidSoFar(message, messages ?? [], frame);
+    const system = said[0].role === "system" ? said[0].content : null;
+    const body = { model, messages: said, ...options };
+    const { min_p, ...client } = options; // what /chat has
+    return {
+      path: "/v1/chat/completions", body, openai: chatCompletions(body),
+      python: 'reply.json()["choices"][0]["message"]["content"]', javascript: "choices[0].message.content",
+      first: said.at(-1).content, client: { ...(system ? { system } : {}), ...client }, api_name: "/chat",
+    };
+  },
   ask: ({ question, context, top_k }) => ({
     task: "question-answering",
     body: { question, context, ...(top_k > 1 ? { top_k } : {}) },
@@ -63,6 +75,32 @@ const openaiArguments = (body) => {
   const extra = Object.fromEntries(Object.entries({ top_k, min_p, repetition_penalty }).filter(([, value]) => value !== undefined));
   return [...Object.entries(known).map(([name, value]) => `    ${name}=${python(value)},`), `    extra_body=${python(extra)},`];
 };
+
+/** The messages that lead to the answer on the screen, or to the one of what is being typed. */
+berth.saidSoFar = (typed, messages, frame) => {
+  const template = berth.frame.named();
+  const { filled } = berth;
+  const values = { ...frame?.variables };
+  const system = frame?.system ?? (template ? filled(template.system, values) : berth.systemOf?.() ?? "");
+  const isTyping = Boolean(typed?.trim());
+  const until = isTyping ? messages.length : messages.findLastIndex((each) => each.role === "user");
+  const last = isTyping ? typed : messages[until]?.content ?? berth.t("chat_sample");
+  return [
+    ...(system ? [{ role: "system", content: system }] : []),
+    ...messages.slice(0, Math.max(0, until)).map(({ role, content, sent }) => ({ role, content: sent ?? content })),
+    { role: "user", content: template ? filled(template.user, { ...values, message: last }) : last },
+  ];
+};
+
+const chatCompletions = (body) => [
+  "stream = client.chat.completions.create(",
+  ...openaiArguments(body),
+  "    stream=True,",
+  ")",
+  "for chunk in stream:",
+  '    print(chunk.choices[0].delta.content or "", end="", flush=True)',
+  "print()",
+];
 
 const completions = (body) => body.n > 1 ? [
   "reply = client.completions.create(",

@@ -2,7 +2,7 @@
 berth.at = {}; // section → the values on the screen, the model's name among them
 berth.redraw = {}; // section → draws its code again
 berth.tab = berth.startTab = berth.query.get("tab") || "classify";
-for (const section of ["classify", "ner", "embed", "generate", "ask", "fill"]) berth.at[section] = {};
+for (const section of ["classify", "ner", "embed", "generate", "chat", "ask", "fill"]) berth.at[section] = {};
 
 /** Called by Gradio when anything in a section changes. */
 berth.seen = (section, names, values) => {
@@ -26,12 +26,15 @@ berth.address = () => {
   const model = berth.at[berth.tab]?.model;
   if (model) query.set("model", model);
   else query.delete("model");
+  if (berth.tab === "chat" && berth.conversation) query.set("conversation", berth.conversation);
+  else query.delete("conversation");
   history.replaceState(null, "", `${location.pathname}?${query.toString().replaceAll("%2F", "/")}`);
 };
 
 /** Called by Gradio when a tab is shown. */
 berth.atTab = (name) => {
   berth.tab = name;
+  document.getElementById(`tab-${name}-button`)?.scrollIntoView({ block: "nearest", inline: "nearest" });
   berth.address();
   requestAnimationFrame(() => Object.keys(berth.at).forEach(berth.summarise));
 };
@@ -55,6 +58,10 @@ berth.summaries = {
   generate: ({ max_tokens, temperature, seed, n }) => [
     berth.t("summary_tokens", { n: berth.count(max_tokens ?? 0) }), berth.t("summary_temperature", { n: temperature }),
     seed?.trim() && berth.t("summary_seed", { n: seed.trim() }), n > 1 && berth.t("summary_samples", { n }),
+  ],
+  chat: ({ max_tokens, temperature, seed }) => [
+    berth.frame.named()?.title, berth.t("summary_tokens", { n: berth.count(max_tokens ?? 0) }),
+    berth.t("summary_temperature", { n: temperature }), seed?.trim() && berth.t("summary_seed", { n: seed.trim() }),
   ],
   ask: ({ top_k }) => [berth.t("summary_top", { n: top_k })],
   fill: ({ top_k }) => [berth.t("summary_top", { n: top_k })],

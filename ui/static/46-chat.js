@@ -1,0 +1,290 @@
+// Chat: the messages of a conversation, the composer, and how full the context is.
+
+/** What a message is on the page; `write` draws what it says by now. */
+berth.message = (message, act) => {
+  const { el, t } = berth;
+  const isUser = message.role === "user";
+  const text = isUser ? { box: el("div", { class: "said" }), write(words) { this.box.textContent = words; } } : berth.markdown();
+  const about = el("span", { class: "about" });
+  const actions = el("div", { class: "actions" });
+  const box = el("article", { class: `message ${message.role}`, "aria-label": isUser ? t("you") : t("the_answer") }, text.box, el("footer", {}, about, actions));
+  const write = () => {
+    text.write(message.content);
+    const ending = message.status === "interrupted" ? "cancelled" : message.finish_reason;
+    about.textContent = isUser ? "" : [
+      message.completion_tokens !== null && message.completion_tokens !== undefined && t("how_tokens", { n: berth.count(message.completion_tokens) }),
+      message.tokens_per_s && t("how_speed", { n: berth.fixed(message.tokens_per_s, 1) }),
+      ending && ending !== "stop" && berth.ending(ending),
+    ].filter(Boolean).join(" · ");
+    box.classList.toggle("is-waiting", !isUser && message.isRunning === true && !message.content);
+  };
+  const copy = berth.button(t("copy"), () => berth.copy(message.content, copy));
+  actions.append(copy, isUser ? berth.button(t("edit"), () => edit()) : berth.button(t("retry"), () => act.retry(message), "quiet", { class: "bb quiet retry" }));
+  const edit = () => {
+    const field = el("textarea", { "aria-label": t("edit"), rows: Math.min(8, message.content.split("\n").length + 1) });
+    field.value = message.content;
+    const back = () => editor.replaceWith(text.box);
+    const send = () => {
+      if (!field.value.trim()) return;
+      back();
+      act.resend(message, field.value);
+    };
+    const editor = el("div", { class: "editor" }, field,
+      el("div", { class: "actions" }, berth.button(t("send"), send, "primary"), berth.button(t("cancel"), back),
+        el("span", { class: "aside" }, t("edit_hint"))));
+    text.box.replaceWith(editor);
+    berth.onEnter(field, send);
+    field.addEventListener("keydown", (event) => event.key === "Escape" && back());
+    field.focus();
+  };
+  write();
+  return { box, write };
+};
+
+/** Enter sends, Shift+Enter breaks the line; an Enter that ends a Korean syllable does neither. */
+berth.onEnter = (field, send) => field.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+  event.preventDefault();
+  send();
+});
+
+/** How much of the model's context a conversation takes. */
+berth.meter = () => {
+  const { el, t } = berth;
+  const fill = el("i", {});
+  const label = el("span", { class: "number" });
+  const box = el("div", { class: "meter", hidden: true, title: t("meter_hint") }, el("div", { class: "track", "aria-hidden": "true" }, fill), label);
+  const show = (used, all) => {
+    box.hidden = !used || !all;
+    fill.style.width = `${Math.min(1, used / (all || 1)) * 100}%`;
+    box.classList.toggle("is-full", used > 0.9 * all);
+    label.textContent = t("meter", { used: berth.count(used || 0), all: berth.count(all || 0) });
+  };
+  return { box, show };
+};
+
+/** The field to write in: `send(text)` when it is sent. */
+berth.composer = (send, stop) => {
+  const { el, t } = berth;
+  const field = el("textarea", { rows: "1", placeholder: t("chat_placeholder"), "aria-label": t("message"), id: "message" });
+  const grow = () => {
+    field.style.height = "auto";
+    field.style.height = `${Math.min(200, field.scrollHeight + 2)}px`;
+  };
+  const go = () => {
+    const text = field.value;
+    if (!text.trim() || document.body.classList.contains("running-chat")) return;
+    set("");
+    send(text);
+  };
+  const set = (text) => {
+    field.value = text;
+    grow();
+    berth.seen("chat", ["message"], [text]);
+  };
+  field.addEventListener("input", () => {
+    grow();
+    berth.seen("chat", ["message"], [field.value]);
+  });
+  berth.onEnter(field, go);
+  const box = el("div", { class: "composer" }, field,
+    berth.button(t("send"), go, "primary", { id: "send-chat" }), berth.button(t("stop"), stop, "quiet", { id: "stop-chat" }));
+  return { box, field, set };
+};
+
+berth.panels.chat = ({ root, options, props, trigger, server, watch }) => {
+  const { el, t } = berth;
+  root.classList.add("chat");
+  let now = { id: null, title: "", system: "", messages: [] }; // the conversation on the screen
+  let run = null; // the turn under way: {conversation, question, answer}
+  const drawn = new Map(); // message → what draws it
+
+  const list = el("div", { class: "messages", role: "log", "aria-live": "off", tabindex: "0" });
+  const above = el("div", { class: "above" });
+  const meter = berth.meter();
+  const composer = berth.composer((text) => send(text), () => trigger("stop"));
+  const tell = (error) => above.replaceChildren(...(error ? [berth.errorNotice(error, berth.at.chat.model)] : []));
+  const side = berth.conversations({ server, tell, open: (id) => open(id), isOpen: (id) => id === now.id, gone: () => begin() });
+  root.append(el("div", { class: "chat-sides" }, side.box,
+    el("div", { class: "talk" }, list, above, composer.box, el("div", { class: "under" }, el("span", { class: "aside" }, t("composer_hint")), meter.box))));
+
+  const act = {
+    retry: (answer) => {
+      const question = now.messages[now.messages.indexOf(answer) - 1];
+      if (question) act.resend(question, question.content);
+    },
+    resend: (question, text) => {
+      if (run) return;
+      const index = now.messages.indexOf(question);
+      for (const gone of now.messages.splice(index)) drop(gone);
+      send(text, question.id);
+    },
+  };
+  const drop = (message) => {
+    drawn.get(message)?.box.remove();
+    drawn.delete(message);
+  };
+  const add = (message) => {
+    const shown = berth.message(message, act);
+    drawn.set(message, shown);
+    list.append(shown.box);
+  };
+  const toEnd = () => (list.scrollTop = list.scrollHeight);
+
+  /** What there is to do before anybody can chat: nothing, load what the catalogue has, or find a model. */
+  const lack = () => {
+    if (!berth.store.machine) return null; // not known yet
+    const { here, listed } = berth.choices(["text-generation"]);
+    if (here.length) return null;
+    return listed.length ? "load" : "find";
+  };
+  const empty = () => {
+    const model = berth.at.chat.model ?? "";
+    const load = () => document.querySelector("#tab-chat .line .detail button")?.click();
+    if (lack() === "load" && model) {
+      return berth.notice("empty", t("chat_no_model"), t("chat_load_hint", { model }), berth.button(t("load"), load, "primary"));
+    }
+    if (lack() === "find") {
+      return berth.notice("empty", t("chat_no_model"), t("chat_no_model_hint"),
+        berth.button(t("chat_to_models"), () => document.getElementById("tab-models-button").click(), "primary"));
+    }
+    return berth.notice("empty", t("chat_empty"), t("chat_empty_hint"), el("div", { class: "examples" },
+      options.examples[berth.lang].map((text) => el("button", { type: "button", class: "chip", onclick: () => send(text) }, text))));
+  };
+  const redraw = () => {
+    drawn.clear();
+    list.replaceChildren();
+    now.messages.forEach(add);
+    settle();
+    toEnd();
+  };
+  /** What depends on whether there are messages, and which is the last. */
+  const settle = () => {
+    const hasNone = !now.messages.length;
+    const notice = list.querySelector(".notice.empty");
+    if (hasNone) list.replaceChildren(empty());
+    else notice?.remove();
+    const last = now.messages.at(-1);
+    meter.show((last?.prompt_tokens ?? 0) + (last?.completion_tokens ?? 0), last?.context_length ?? berth.describe(berth.at.chat.model ?? "").context_length);
+    berth.conversation = now.id;
+    berth.at.chat.messages = now.messages;
+    berth.seen("chat", [], []);
+    if (berth.tab === "chat") berth.address();
+    side.mark();
+  };
+
+  berth.systemOf = () => now.system;
+  const begin = () => {
+    now = { id: null, title: "", system: "", messages: [] };
+    berth.frame.use("");
+    tell(null);
+    redraw();
+    composer.field.focus();
+  };
+  const open = async (id) => {
+    if (run?.conversation.id === id) now = run.conversation;
+    else {
+      const told = await server.conversation(id);
+      if (told.error) return tell(told.error);
+      now = told.conversation;
+    }
+    berth.frame.use(now.system);
+    tell(null);
+    redraw();
+  };
+
+  const send = (text, replaces = null) => {
+    if (run || !text.trim()) return;
+    const question = { id: null, role: "user", content: text };
+    const answer = { id: null, role: "assistant", content: "", isRunning: true };
+    run = { conversation: now, question, answer };
+    now.messages.push(question, answer);
+    tell(null);
+    document.body.classList.add("running-chat");
+    add(question);
+    add(answer);
+    settle();
+    toEnd();
+    props.value = { message: text, conversation: now.id, replaces: now.id ? replaces : null, language: berth.lang, ...berth.frame.values(), at: Date.now() };
+    trigger("send");
+  };
+
+  const write = ({ reply }) => {
+    const { conversation, question, answer } = run;
+    Object.assign(answer, {
+      content: reply.result, completion_tokens: reply.tokens, prompt_tokens: reply.prompt_tokens, model: reply.model,
+      context_length: reply.context_length, tokens_per_s: reply.tokens_per_s, finish_reason: reply.finish_reason, id: reply.answer_id,
+    });
+    question.id = reply.question_id;
+    if (!conversation.id && reply.conversation_id) {
+      conversation.id = reply.conversation_id;
+      if (conversation === now) settle();
+    }
+    if (reply.dropped_messages) answer.note = t("chat_dropped", { n: reply.dropped_messages });
+    else if (reply.has_chat_template === false) answer.note = t("chat_plain_template", { model: reply.model });
+    if (conversation !== now) return;
+    const isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 48;
+    drawn.get(answer)?.write();
+    meter.show(reply.prompt_tokens + reply.tokens, reply.context_length);
+    if (isAtEnd) toEnd();
+  };
+  const end = async (value) => {
+    if (!run) return;
+    if (value.reply) write(value);
+    const { conversation, question, answer } = run;
+    run = null;
+    answer.isRunning = false;
+    if (value.stage !== "done") answer.status = "interrupted";
+    document.body.classList.remove("running-chat");
+    above.replaceChildren();
+    if (value.stage === "error" || value.stage === "empty") {
+      if (!answer.content) { // nothing came of it: the message is put back to be sent again
+        for (const gone of conversation.messages.splice(conversation.messages.indexOf(question))) drop(gone);
+        if (conversation === now && !composer.field.value) composer.set(question.content);
+      }
+      if (value.error) tell(value.error);
+    } else if (answer.note) above.replaceChildren(berth.notice("hint", null, answer.note));
+    drawn.get(answer)?.write();
+    if (conversation.id && value.stage !== "done") await learnIds(conversation);
+    if (conversation === now) settle();
+    side.look();
+    berth.look?.();
+  };
+  /** A turn that was cut short is stored all the same; its messages have their ids from the server. */
+  const learnIds = async (conversation) => {
+    const told = await server.conversation(conversation.id);
+    if (told.error) {
+      if (!conversation.messages.length) conversation.id = null;
+      return;
+    }
+    told.conversation.messages.forEach((stored, index) => {
+      if (conversation.messages[index]) conversation.messages[index].id = stored.id;
+    });
+  };
+
+  watch("value", () => {
+    const value = props.value;
+    if (!value?.stage) return;
+    if (value.stage === "loading") {
+      berth.learn({ model: value.model });
+      above.replaceChildren(berth.notice("hint", t("loading_model", { model: value.model.name }), null, berth.progressBar(value.model)));
+    } else if (value.stage === "writing") {
+      if (run) write(value);
+      if (above.querySelector(".progress")) above.replaceChildren();
+    } else if (value.stage !== "running") end(value);
+  });
+  let lacked = null;
+  berth.onModels(() => { // the first model, or the last, changes what an empty conversation says
+    const key = `${lack()} ${berth.at.chat.model}`;
+    if (key !== lacked && !now.messages.length) settle();
+    lacked = key;
+  });
+  const asked = berth.query.get("conversation");
+  if (asked) open(asked);
+  else redraw();
+  side.look();
+  server.templates(berth.lang).then((told) => {
+    berth.templates = told.templates ?? [];
+    berth.frame.offer?.(berth.templates);
+  });
+};
