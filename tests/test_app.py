@@ -164,11 +164,30 @@ async def test_bound_wider_it_prints_the_admin_key_once(tmp_path, fake_models):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (["--model_path", "writer", "--load_in_8bit"], {}),
+        (["--model-path", "writer", "--load-in-8bit"], {"MODEL_PATH": "nothing", "LOAD_IN_8BIT": "false"}),
+        ([], {"SLLM_MODEL_PATH": "writer", "LOAD_IN_8BIT": "true", "USE_GPU": "false", "GPU_LAYERS": "24"}),
+    ],
+    ids=["underscores", "dashes", "environment"],
+)
+async def test_a_model_named_at_the_start_answers_who_names_none(tmp_path, fake_models, arguments, environment):
+    async with start(tmp_path, fake_models, *arguments, program=OBEDIENT, **environment) as app:
+        answer = await app.client.post("/generate", json={"prompt": "say:hi"})  # waits until it is loaded
+        assert answer.json()["generated_text"] == ["say:hihi"]
+        assert (await app.client.get("/models/writer")).json()["quantization"] == "8bit"
+        health = (await app.client.get("/health")).json()
+        assert (health["model_loaded"], health["model_name"]) == (True, "writer")
+
+
+@pytest.mark.parametrize(
     ("arguments", "environment", "words"),
     [
         (["--port", "99999"], {}, "port"),
         (["--log-level", "LOUD"], {}, "log_level"),
         ([], {"BERTH_DRAIN": "soon"}, "BERTH_DRAIN"),
+        (["--load_in_8bit", "--load_in_4bit"], {}, "choose one"),
     ],
 )
 async def test_settings_that_cannot_be_read_are_named(arguments, environment, words):
