@@ -17,7 +17,7 @@ help:
 	@echo "make test     all tests; ARGS='tests/core -k wire' for some"
 	@echo "make check    formatting, lint, types"
 	@echo "make format   rewrite to the project's formatting"
-	@echo "make bench    start-up, health under load, embedding; ARGS='--infinity DIR' beside infinity-emb"
+	@echo "make bench    start-up, health under load, embedding, generation; ARGS='--infinity DIR' beside infinity-emb"
 	@echo "make docs     a copy of the API documentation that opens from disk, in docs/api"
 	@echo "make setup    only install, into $(VENV)"
 	@echo "make clean    remove $(VENV) and caches; never models or data"
@@ -28,6 +28,7 @@ run: $(APP)
 	$(PY) app.py $(ARGS)
 
 test: $(DEV)
+	@sh scripts/setup_postgres.sh
 	@sh scripts/setup_browser.sh $(VENV); case $$? in \
 	    0) $(PY) -m pytest $(ARGS) ;; \
 	    3) $(PY) -m pytest -m "not browser" $(ARGS) ;; \
@@ -47,6 +48,7 @@ bench: $(DEV)
 	$(PY) -m bench.lifecycle
 	$(PY) -m bench.health
 	$(PY) -m bench.embedding $(ARGS)
+	$(PY) -m bench.generation
 
 docs: $(APP)
 	$(PY) scripts/export_docs.py $(ARGS)
