@@ -20,6 +20,8 @@ TINY = {  # name → head of a tiny random BERT
     "fill": Task.FILL_MASK,
 }
 
+WRITERS = {"write": "llama", "rewrite": "t5"}  # name → architecture of a tiny random model that writes
+
 
 @pytest.fixture(scope="session")
 async def shared_server(fake_models, tmp_path_factory):
@@ -57,11 +59,14 @@ async def shared(shared_server):
 @pytest.fixture(scope="module")
 async def real_server(tmp_path_factory):
     """Tiny random models in the real runtimes, one for each task, all loaded."""
+    from tests.fakes.decoders import write_decoder
     from tests.fakes.models import write_model
 
     root = tmp_path_factory.mktemp("tiny")
     for name, head in TINY.items():
         write_model(root / name, "bert", head)
+    for name, architecture in WRITERS.items():
+        write_decoder(root / name, architecture)
     settings = Settings(
         _env_file=None,
         models_dir=root,
@@ -71,7 +76,7 @@ async def real_server(tmp_path_factory):
         classify_model="classify",
     )
     async with serve(Core(settings)) as served:
-        await served.load(*TINY)
+        await served.load(*TINY, *WRITERS)
         yield served
 
 

@@ -209,3 +209,35 @@ async def test_embeddings_by_the_client_of_openai(real_server):
     text = raw.http_response.json()["data"][0]["embedding"]
     assert struct.unpack("<32f", base64.b64decode(text)) == pytest.approx(packed.data[0].embedding, abs=1e-6)
     assert packed.usage.prompt_tokens == packed.usage.total_tokens > 6
+
+
+async def test_texts_continued_and_rewritten(real_server):
+    one = await ask(real_server, "write", text=TEXTS[1], max_new_tokens=8)
+    assert (one["task"], len(one["result"]), set(one["result"][0])) == ("text-generation", 1, {"generated_text"})
+    assert one["result"][0]["generated_text"].startswith(TEXTS[1])
+    assert len(one["result"][0]["generated_text"]) > len(TEXTS[1])
+    many = await ask(real_server, "write", texts=TEXTS, max_new_tokens=8)
+    assert many["result"][1] == one["result"]
+    assert [row[0]["generated_text"].startswith(text) for row, text in zip(many["result"], TEXTS, strict=True)]
+    same = await ask(real_server, "write", text=TEXTS[1], max_new_tokens=8, do_sample=True, seed=5, temperature=2.0)
+    again = await ask(real_server, "write", text=TEXTS[1], max_new_tokens=8, temperature=2.0, seed=5)
+    assert same["result"] == again["result"] != one["result"]
+    length = one["tokens"] + 8
+    assert (await ask(real_server, "write", text=TEXTS[1], max_length=length))["result"] == one["result"]
+    for task in ("text2text-generation", "summarization", "translation"):
+        new = await ask(real_server, "rewrite", texts=TEXTS, task=task, max_new_tokens=8)
+        assert new["task"] == task
+        assert not new["result"][1][0]["generated_text"].startswith(TEXTS[1])
+    wrong = await real_server.client.post("/models/write/predict", json={"text": "x", "task": "summarization"})
+    assert (wrong.status_code, wrong.json()["error"]["type"]) == (400, "task_not_supported")
+
+
+async def test_a_chat_by_the_client_of_openai_with_a_real_model(real_server):
+    async with AsyncOpenAI(base_url=f"{real_server.url}/v1", api_key="none") as ai:
+        asked = {"model": "write", "messages": [{"role": "user", "content": TEXTS[0]}], "max_tokens": 12, "seed": 3}
+        whole = await ai.chat.completions.create(**asked, logprobs=True)
+        streamed = await ai.chat.completions.create(**asked, stream=True)
+        text = "".join([chunk.choices[0].delta.content or "" async for chunk in streamed])
+    assert text == whole.choices[0].message.content
+    assert len(whole.choices[0].logprobs.content) <= whole.usage.completion_tokens <= 12
+    assert all(score.logprob < 0 for score in whole.choices[0].logprobs.content)
