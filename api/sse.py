@@ -23,6 +23,7 @@ _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 SayError = Callable[[BerthError], bytes]
 _Line = asyncio.Task[bytes | None]
+_ending: set[asyncio.Task[None]] = set()  # the event loop alone would not keep them
 
 
 def event(data: Any, name: str | None = None) -> bytes:
@@ -125,8 +126,17 @@ def _line_of(done: _Line, say_error: SayError | None) -> bytes | None:
 
 
 async def _end(following: _Line, lines: AsyncGenerator[bytes, None]) -> None:
+    """Ends both, even when the caller is cancelled again meanwhile, as it is while a client's leaving is handled."""
+    ending = asyncio.create_task(_ended(following, lines))
+    _ending.add(ending)
+    ending.add_done_callback(_ending.discard)
+    await asyncio.shield(ending)
+
+
+async def _ended(following: _Line, lines: AsyncGenerator[bytes, None]) -> None:
     following.cancel()
     await asyncio.wait({following})
     if not following.cancelled():
         following.exception()  # said already, or nobody is left to hear it
-    await lines.aclose()
+    if not getattr(lines, "ag_running", False):  # else it is being ended already
+        await lines.aclose()

@@ -25,6 +25,7 @@ from core.errors import (
 )
 from core.fleet.launcher import Launcher
 from core.types import Delta, ModelSpec, Sampling
+from tests.core.chat.turns import turn as stored_turn
 
 KEPT = ChatTurn("say:네", model="writer", is_kept=True)
 
@@ -310,11 +311,12 @@ async def test_history_is_bounded_by_messages_and_by_the_context(chat):
 
 
 async def test_many_tokens_wanted_leave_room_for_them(chat):
-    turn = replace(KEPT, message="count:600", sampling=Sampling(temperature=0, max_tokens=600))
-    _, ended = await say(chat, turn)
+    _, ended = await say(chat, KEPT)
     for _ in range(6):
-        text, again = await say(chat, replace(turn, conversation_id=ended.conversation_id))
-        assert (len(text), again.finish_reason) == (600, "length")
+        await chat.conversations.add_turn("me", ended.conversation_id, stored_turn("count:600", "x" * 600))
+    turn = replace(KEPT, message="count:600", sampling=Sampling(temperature=0, max_tokens=600))
+    text, again = await say(chat, replace(turn, conversation_id=ended.conversation_id))
+    assert (len(text), again.finish_reason) == (600, "length")
 
 
 async def test_a_database_that_is_away(running, tmp_path):
