@@ -97,12 +97,10 @@ async def serve(core: Core, access: Access | None = None) -> AsyncIterator[Serve
 
 @contextlib.contextmanager
 def _kept_log(kept: list[logging.LogRecord]) -> Iterator[None]:
-    handler, root, access = _Keeper(kept), logging.getLogger(), logging.getLogger("api.access")
-    before = access.level
+    handler, root = _Keeper(kept), logging.getLogger()
     root.addHandler(handler)
-    access.setLevel(logging.INFO)
+    logging.getLogger("api.access").setLevel(logging.INFO)  # for good: servers overlap
     try:
         yield
     finally:
         root.removeHandler(handler)
-        access.setLevel(before)
