@@ -57,7 +57,7 @@ class ByteCodec:
     def piece(self, token: int) -> str:
         return bytes([token]).decode(errors="replace") if token < END else "<end>"
 
-    def stream(self) -> Bytes:
+    def stream(self, after: Sequence[int] = ()) -> Bytes:
         return Bytes()
 
 

@@ -22,6 +22,7 @@ class Job:
     max_tokens: int  # of each answer
     on_delta: Callable[[Delta], None]  # on the model thread
     on_done: Callable[[Job], None]  # on the model thread, once
+    continues: bool = False  # the answer goes on with the prompt's own text
     error: BerthError | None = None
     is_cancelled: bool = False
     added_at: float = field(default_factory=time.monotonic)
@@ -53,7 +54,7 @@ class Answer:
         self._codec = codec
         self._sampler: Sampler | None = None
         self._name = name
-        self._stream = codec.stream()
+        self._stream = codec.stream(job.prompt if job.continues else ())
         self._stops = Stops(job.sampling.stop)
         self._unsent = 0  # tokens drawn since the last delta
 

@@ -65,7 +65,9 @@ class Codec(Protocol):
         """One token as text, for logprobs; bytes that are no character by themselves as U+FFFD."""
         ...
 
-    def stream(self) -> TextStream: ...
+    def stream(self, after: Sequence[int] = ()) -> TextStream:
+        """A new answer. `after`: the prompt that it continues word for word, so that a first space is kept."""
+        ...
 
 
 class Generator(Protocol):

@@ -17,6 +17,7 @@ from core.worker.generation.template_sandbox import MAX_TEXT, Sandbox, TooMuch, 
 
 DEADLINE_S = 2.0
 MAX_SOURCE = 1_000_000  # characters of a template
+PLAIN_STOP = "\nUser:"  # where a model that goes on with the plain template's chat by itself is stopped
 _ROLES = {"system": "System", "user": "User", "assistant": "Assistant"}
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from core.errors import ContextOverflow, InvalidRequest
 from core.types import Delta, Prompt, Sampling
 from core.worker.generation.answer import Job
 from core.worker.generation.base import Generator
+from core.worker.generation.chat_template import PLAIN_STOP
 
 DEFAULT_MAX_TOKENS = 1024  # of an answer, when the request does not say
 
@@ -43,7 +44,10 @@ def prepare(
             "Send less, or load the model with a larger `context_length`."
         )
     wanted = _wanted(sampling, 0 if runtime.is_encoder_decoder else len(ids))
-    return Job(ids, sampling, min(wanted, room), on_delta, on_done)
+    if prompt.messages is not None and not runtime.codec.has_template:
+        sampling = replace(sampling, stop=(*sampling.stop, PLAIN_STOP))
+    continues = prompt.messages is None and not runtime.is_encoder_decoder
+    return Job(ids, sampling, min(wanted, room), on_delta, on_done, continues)
 
 
 def _wanted(sampling: Sampling, prompt_tokens: int) -> int:

@@ -61,7 +61,7 @@ class LlamaCodec:
     def piece(self, token: int) -> str:
         return self.piece_bytes(token, control=True).decode("utf-8", errors="replace")
 
-    def stream(self) -> LlamaTextStream:
+    def stream(self, after: Sequence[int] = ()) -> LlamaTextStream:
         return LlamaTextStream(self)
 
     def piece_bytes(self, token: int, *, control: bool = False) -> bytes:

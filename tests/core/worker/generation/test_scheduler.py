@@ -11,7 +11,7 @@ from core.types import Delta, ModelInfo, Prompt, Runtime, Sampling, Task
 from core.worker.generation import prompts
 from core.worker.generation.answer import Job
 from core.worker.generation.scheduler import Scheduler
-from tests.fakes.generator import CONTEXT, Writer
+from tests.fakes.generator import CONTEXT, ByteCodec, Writer
 
 INFO = ModelInfo((Task.TEXT_GENERATION,), Runtime.TRANSFORMERS, "cpu", "float32", "fake", context_length=CONTEXT)
 GREEDY = Sampling(temperature=0)
@@ -237,6 +237,15 @@ def test_scores_that_are_no_numbers_fail_their_answer_alone(monkeypatch):
     desk.run()
     assert type(bad.error) is CorruptModel
     assert desk.text(good) == "good"
+
+
+def test_a_model_with_no_template_is_stopped_where_it_writes_the_next_question():
+    desk = Desk()
+    desk.writer.codec = type("Plain", (ByteCodec,), {"has_template": False})()
+    deltas: list[Delta] = []
+    prompt = Prompt(messages=({"role": "user", "content": "say:Yes. User: and"},))
+    job = prompts.prepare(desk.writer, prompt, GREEDY, deltas.append, desk.done.append)
+    assert job.sampling.stop == ("\nUser:",)
 
 
 @pytest.mark.parametrize(
