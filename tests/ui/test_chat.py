@@ -185,7 +185,7 @@ async def test_a_new_conversation_and_back_to_the_old(place: Page) -> None:
 async def test_another_conversation_can_be_read_while_one_is_written(place: Page, gate: Path) -> None:
     await ask(place, "say:quiet", "quiet")
     await place.locator("#new-conversation").click()
-    await send(place, f"then:wait:{gate}\ncount:5")
+    await send(place, f"count:5\nthen:wait:{gate}")
     await expect(answers(place)).to_have_text(["ab"])
     await place.locator(".conversations .open", has_text="say:quiet").first.click()
     await expect(answers(place)).to_have_text(["quiet"])

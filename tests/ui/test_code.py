@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
 import re
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.ui.steps import go_to, load, run, set_number, use
+from tests.ui.conftest import Open
+from tests.ui.steps import choose, go_to, load, result, run, set_number, unfold, use
 
 pytestmark = pytest.mark.browser
 
@@ -113,6 +115,45 @@ async def test_the_programs_say_what_the_page_shows(
     assert numbers(told["Python"])
     assert numbers(told["gradio_client"]) == pytest.approx(numbers(told["Python"]), abs=1e-5)
     assert body["model_name"] == model
+
+
+@pytest.fixture
+async def writer(open_page: Open, writing: str) -> Page:
+    page = await open_page(url=writing)
+    await load(page, "writer")
+    return page
+
+
+async def outputs(page: Page, tab: str, folder: Path) -> dict[str, str]:
+    codes = {language: await program(page, tab, language) for language in (*LANGUAGES, "openai")}
+    return {language: await output(language, code, folder) for language, code in codes.items()}
+
+
+async def test_the_programs_generate_what_the_page_shows(writer: Page, tmp_path: Path) -> None:
+    await go_to(writer, "generate")
+    await choose(writer, "generate", "writer")
+    await unfold(writer, "generate")
+    await writer.get_by_label("Stop at").fill("END\n\\n")
+    await writer.get_by_label("Seed").fill("7")
+    await writer.locator("#tab-generate textarea").first.fill(f"say:{TRICKY}END more")
+    await writer.locator("#run-generate").click()
+    await expect(result(writer, "generate").locator(".written")).to_have_text(TRICKY)
+    told = await outputs(writer, "generate", tmp_path)
+    assert json.loads(told.pop("curl"))["choices"][0]["text"] == TRICKY
+    assert ast.literal_eval(told.pop("gradio_client")) == [TRICKY]
+    assert told == dict.fromkeys(("Python", "JavaScript", "openai"), TRICKY)
+
+
+async def test_the_programs_chat_as_the_page_does(writer: Page, tmp_path: Path) -> None:
+    await go_to(writer, "chat")
+    await choose(writer, "chat", "writer")
+    await writer.locator("#message").fill(f"say:{TRICKY}")
+    await writer.locator("#message").press("Enter")
+    await expect(writer.locator("#result-chat .message.assistant .about")).to_contain_text("tokens")
+    await expect(writer.locator("#send-chat")).to_be_visible()
+    told = await outputs(writer, "chat", tmp_path)
+    assert json.loads(told.pop("curl"))["choices"][0]["message"]["content"] == TRICKY
+    assert told == dict.fromkeys(("Python", "gradio_client", "JavaScript", "openai"), TRICKY)
 
 
 async def test_the_code_follows_what_is_typed(page: Page) -> None:

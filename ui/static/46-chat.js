@@ -158,14 +158,17 @@ berth.panels.chat = ({ root, options, props, trigger, server, watch }) => {
     settle();
     toEnd();
   };
+  const showMeter = () => {
+    const last = now.messages.findLast((message) => message.prompt_tokens);
+    if (!run) meter.show((last?.prompt_tokens ?? 0) + (last?.completion_tokens ?? 0), last?.context_length ?? berth.describe(berth.at.chat.model ?? "").context_length);
+  };
   /** What depends on whether there are messages, and which is the last. */
   const settle = () => {
     const hasNone = !now.messages.length;
     const notice = list.querySelector(".notice.empty");
     if (hasNone) list.replaceChildren(empty());
     else notice?.remove();
-    const last = now.messages.at(-1);
-    meter.show((last?.prompt_tokens ?? 0) + (last?.completion_tokens ?? 0), last?.context_length ?? berth.describe(berth.at.chat.model ?? "").context_length);
+    showMeter();
     berth.conversation = now.id;
     berth.at.chat.messages = now.messages;
     berth.seen("chat", [], []);
@@ -176,7 +179,7 @@ berth.panels.chat = ({ root, options, props, trigger, server, watch }) => {
   berth.systemOf = () => now.system;
   const begin = () => {
     now = { id: null, title: "", system: "", messages: [] };
-    berth.frame.use("");
+    berth.frame.use();
     tell(null);
     redraw();
     composer.field.focus();
@@ -188,7 +191,7 @@ berth.panels.chat = ({ root, options, props, trigger, server, watch }) => {
       if (told.error) return tell(told.error);
       now = told.conversation;
     }
-    berth.frame.use(now.system);
+    berth.frame.use();
     tell(null);
     redraw();
   };
@@ -205,6 +208,7 @@ berth.panels.chat = ({ root, options, props, trigger, server, watch }) => {
     add(answer);
     settle();
     toEnd();
+    now.system = berth.frame.system?.() ?? now.system; // it stays with the conversation
     props.value = { message: text, conversation: now.id, replaces: now.id ? replaces : null, language: berth.lang, ...berth.frame.values(), at: Date.now() };
     trigger("send");
   };
@@ -277,6 +281,7 @@ berth.panels.chat = ({ root, options, props, trigger, server, watch }) => {
   berth.onModels(() => { // the first model, or the last, changes what an empty conversation says
     const key = `${lack()} ${berth.at.chat.model}`;
     if (key !== lacked && !now.messages.length) settle();
+    else showMeter();
     lacked = key;
   });
   const asked = berth.query.get("conversation");

@@ -123,7 +123,7 @@ berth.panels.frame = ({ root }) => {
       return el("label", { class: "field" }, el("span", {}, name, description && el("small", {}, description)), field);
     }));
     isTyped = false;
-    system.value = template?.system ?? "";
+    system.value = template?.system ?? berth.systemOf?.() ?? "";
     seen();
   };
   berth.frame.named = chosen;
@@ -133,11 +133,14 @@ berth.panels.frame = ({ root }) => {
     const given = Object.fromEntries(fields.map((field) => [field.name, field.value]));
     return { template: template?.name ?? null, variables: given, system: isTyped ? berth.filled(system.value, given) : null };
   };
-  berth.frame.use = (text) => { // of a conversation that is opened
+  /** The system prompt as it will be sent; null: the conversation's own. */
+  berth.frame.system = () => {
+    const { system: typed, variables: given } = berth.frame.values();
+    return typed ?? (chosen() ? berth.filled(chosen().system, given) : null);
+  };
+  berth.frame.use = () => { // the conversation that is opened
     select.value = "";
     draw();
-    system.value = text;
-    seen();
   };
   berth.frame.offer = (templates) => {
     known = templates;
@@ -147,4 +150,5 @@ berth.panels.frame = ({ root }) => {
     seen();
   };
   berth.frame.offer(berth.templates ?? []);
+  draw();
 };
