@@ -115,6 +115,40 @@ async def test_fill_mask(call: Call) -> None:
     assert {"score", "token", "token_str", "sequence"} == set(told["result"][0])
 
 
+@pytest.fixture(scope="module")
+async def writer(writing: str) -> Client:
+    client = await asyncio.to_thread(Client, writing, verbose=False)
+    await asyncio.to_thread(client.predict, "writer", api_name="/load")
+    return client
+
+
+async def test_generate(writer: Client) -> None:
+    job = await asyncio.to_thread(
+        writer.submit, "say:안녕 🙂 you", model="writer", n=2, stop=["you"], api_name="/generate"
+    )
+    told = await asyncio.to_thread(job.result, 60)
+    assert told["result"] == ["안녕 🙂 ", "안녕 🙂 "]
+    assert told["finish_reasons"] == ["stop", "stop"]
+    assert all(told["result"][0].startswith(step["result"][0]) for step in job.outputs())
+    with pytest.raises(AppError, match="`temperature` must be"):
+        await asyncio.to_thread(writer.predict, "x", temperature=99, api_name="/generate")
+
+
+async def test_chat_with_a_conversation_and_a_template(writer: Client) -> None:
+    one = await asyncio.to_thread(writer.predict, "say:one", model="writer", keep=True, api_name="/chat")
+    told = {"model": "writer", "conversation_id": one["conversation_id"], "api_name": "/chat"}
+    again = await asyncio.to_thread(lambda: writer.predict("what did you say?", **told))
+    assert (one["result"], again["result"]) == ("one", "one")  # the first message is read again
+    alone = await asyncio.to_thread(
+        lambda: writer.predict("say:x", model="writer", template="sql_assistant", language="en", api_name="/chat")
+    )
+    assert alone["result"] == "x"
+    assert alone["conversation_id"] is None
+    assert alone["prompt_tokens"] > again["prompt_tokens"]
+    with pytest.raises(AppError, match="There is no such conversation"):
+        await asyncio.to_thread(lambda: writer.predict("x", **{**told, "conversation_id": "nobody's"}))
+
+
 async def test_models_cleanup_and_unload(call: Call) -> None:
     await call("/load", "classify-b", name="for/a-while", context_length=32, device="cpu", dtype="float32")
     here = {model["name"]: model for model in await call("/models")}
