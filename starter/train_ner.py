@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -16,7 +14,7 @@ from starter.corpus import korean
 from starter.corpus.ner import Tagged, corpus
 
 LABELS = ["O"] + [f"{part}-{kind}" for kind in ("PER", "ORG", "LOC", "DAT") for part in ("B", "I")]
-LENGTH, BATCH, SENTENCES, SEED = 512, 64, 150_000, 20240305
+LENGTH, BATCH, SENTENCES, SEED = 512, 32, 160_000, 20240305
 HANGUL = [chr(code) for code in range(korean.FIRST_SYLLABLE, korean.LAST_SYLLABLE + 1)]
 
 
@@ -113,7 +111,7 @@ def compose_hangul(model: ElectraForTokenClassification, tokenizer: PreTrainedTo
 def build_model(tokenizer: PreTrainedTokenizerFast) -> ElectraForTokenClassification:
     config = ElectraConfig(
         vocab_size=len(tokenizer),
-        embedding_size=64,
+        embedding_size=96,
         hidden_size=160,
         num_hidden_layers=3,
         num_attention_heads=5,
@@ -123,6 +121,8 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> ElectraForTokenClassifica
         id2label=dict(enumerate(LABELS)),
         label2id={label: number for number, label in enumerate(LABELS)},
         initializer_range=0.04,
+        hidden_dropout_prob=0.05,
+        attention_probs_dropout_prob=0.0,
     )
     model = ElectraForTokenClassification(config)
     compose_hangul(model, tokenizer)
@@ -130,11 +130,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> ElectraForTokenClassifica
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=2600)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=training.HERE / "ner")
-    options = parser.parse_args()
+    options = training.options(__doc__, "ner", steps=5000).parse_args()
     source = training.seed_everything(SEED, options.threads)
     tagged = list(corpus(SEED, SENTENCES))
     tokenizer = build_tokenizer([one.text for one in tagged[:40_000]])
@@ -147,7 +143,9 @@ def main() -> None:
         logits = model(input_ids=ids, attention_mask=mask, position_ids=positions).logits
         return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), label_smoothing=0.02)
 
-    seconds = training.fit(model, batches(tokenizer, tagged, source), loss_of, options.steps, peak=1.2e-3)
+    seconds = training.fit(
+        model, batches(tokenizer, tagged, source), loss_of, options.steps, peak=1.2e-3, minutes=options.minutes
+    )
     training.save(model, tokenizer, options.out)
     print(f"trained in {seconds:.0f} s")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,11 +52,8 @@ def build_model(encoder: Path) -> ElectraForSequenceClassification:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--threads", type=int, default=2)
+    parser = training.options(__doc__, "sentiment", steps=1000)
     parser.add_argument("--encoder", type=Path, default=training.HERE / "embed")
-    parser.add_argument("--out", type=Path, default=training.HERE / "sentiment")
     options = parser.parse_args()
     source = training.seed_everything(SEED, options.threads)
     labelled = list(corpus(SEED, SENTENCES))
@@ -74,7 +70,9 @@ def main() -> None:
         )
 
     tokenizer.model.dropout = 0.1
-    seconds = training.fit(model, batches(tokenizer, labelled, source), loss_of, options.steps, peak=4e-4)
+    seconds = training.fit(
+        model, batches(tokenizer, labelled, source), loss_of, options.steps, peak=4e-4, minutes=options.minutes
+    )
     tokenizer.model.dropout = None
     training.save(model, training.wrap(tokenizer, length), options.out)
     print(f"trained in {seconds:.0f} s")

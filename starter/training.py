@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import random
@@ -21,7 +22,7 @@ SPECIALS = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
-WARM_UP = 0.06  # share of the steps
+WARM_UP = 0.06  # share of the training
 
 
 def seed_everything(seed: int, threads: int = 2) -> random.Random:
@@ -31,12 +32,11 @@ def seed_everything(seed: int, threads: int = 2) -> random.Random:
     return random.Random(seed)
 
 
-def rate(step: int, steps: int, peak: float) -> float:
-    """Learning rate: linear warm-up, then a half cosine down to 1 % of the peak."""
-    warm = max(1, round(steps * WARM_UP))
-    if step < warm:
-        return peak * (step + 1) / warm
-    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm))))
+def rate(done: float, peak: float) -> float:
+    """Learning rate when `done` (0 to 1) of the training is over: linear warm-up, half a cosine to 1 % of the peak."""
+    if done < WARM_UP:
+        return peak * (0.01 + 0.99 * done / WARM_UP)
+    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))))
 
 
 def fit(
@@ -45,8 +45,12 @@ def fit(
     loss_of: Callable[[object], torch.Tensor],
     steps: int,
     peak: float,
+    minutes: float = math.inf,
 ) -> float:
-    """Trains `model` for `steps` batches with AdamW; returns the seconds it took."""
+    """Trains `model` for `steps` batches with AdamW; returns the seconds it took.
+
+    On a slow machine it ends after `minutes` with fewer steps, the learning rate having come down all the same.
+    """
     began = time.monotonic()
     decayed = [weight for weight in model.parameters() if weight.ndim > 1]
     others = [weight for weight in model.parameters() if weight.ndim <= 1]
@@ -55,8 +59,12 @@ def fit(
     model.train()
     running = 0.0
     for step in range(steps):
+        done = max(step / steps, (time.monotonic() - began) / 60 / minutes)
+        if done >= 1:
+            print(f"ended after {step} steps", flush=True)
+            break
         for group in optimizer.param_groups:
-            group["lr"] = rate(step, steps, peak)
+            group["lr"] = rate(done, peak)
         loss = loss_of(next(batches))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -67,6 +75,16 @@ def fit(
             print(f"step {step}/{steps} loss {running:.4f} {time.monotonic() - began:.0f} s", flush=True)
     model.eval()
     return time.monotonic() - began
+
+
+def options(about: str, name: str, steps: int) -> argparse.ArgumentParser:
+    """The options that the training scripts share; `name` is the directory they write."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--minutes", type=float, default=30.0, help="end after these, with fewer steps where need be")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=HERE / name)
+    return parser
 
 
 def wrap(tokenizer: Tokenizer, length: int) -> PreTrainedTokenizerFast:

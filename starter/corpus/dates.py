@@ -37,7 +37,28 @@ WORDS_KO = [
     "금년",
     "매주 월요일",
     "이듬해",
+    "이번주",
+    "다음주",
+    "다음달",
+    "이번달",
+    "지난 달",
+    "지난 해",
+    "주말",
+    "다다음 주",
+    "지지난주",
+    "올 상반기",
+    "지난해 말",
+    "올해 말",
+    "연초",
+    "내후년",
+    "며칠 전",
+    "이틀 뒤",
+    "사흘 전",
+    "일주일 전",
+    "보름 뒤",
+    "한 달 전",
 ]
+YEARS_KO = ["작년", "올해", "내년", "지난해", "재작년"]
 SEASONS_KO = ["봄", "여름", "가을", "겨울"]
 DAYS_EN = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 MONTHS_EN = [
@@ -79,6 +100,18 @@ WORDS_EN = [
     "this autumn",
     "next winter",
     "last quarter",
+    "next quarter",
+    "a week ago",
+    "three years ago",
+    "a month ago",
+    "last spring",
+    "last fall",
+    "this summer",
+    "next fall",
+    "the following year",
+    "the day before yesterday",
+    "later this year",
+    "earlier this month",
 ]
 
 
@@ -103,6 +136,12 @@ def korean_date(source: random.Random) -> str:
                     f"{month}월 중순",
                     f"지난 {month}월",
                     f"오는 {month}월",
+                    f"{source.choice(YEARS_KO)} {month}월",
+                    f"{source.choice(YEARS_KO)} {month}월 {day}일",
+                    f"{source.choice(['지난', '오는'])} {month}월 {day}일",
+                    f"{year}년 {month}월 {source.choice(['초', '말', '중순'])}",
+                    f"{year}년 {source.choice(['초', '말', '상반기', '하반기', f'{day % 4 + 1}분기'])}",
+                    f"{day % 9 + 2}{source.choice(['일', '년', '개월', '주'])} {source.choice(['전', '뒤', '후'])}",
                 ]
             ),
             weekday,
@@ -114,6 +153,8 @@ def korean_date(source: random.Random) -> str:
                     f"지난주 {weekday}",
                     f"오는 {weekday}",
                     f"{month}월 {day}일 {weekday}",
+                    f"{year}년 {month}월 {day}일 {weekday}",
+                    f"{month}월 {day}일({weekday[0]})",
                 ]
             ),
             source.choice(
@@ -175,6 +216,16 @@ def english_date(source: random.Random) -> str:
                     f"next {month}",
                     f"early {month}",
                     f"{weekday} morning",
+                    f"late {month}",
+                    f"mid-{month}",
+                    f"this {month}",
+                    f"{weekday}, {month} {day}, {year}",
+                    f"{day} {short} {year}",
+                    f"{month} {day}{suffix}, {year}",
+                    f"{weekday} night",
+                    f"early {year}",
+                    f"late {year}",
+                    f"spring {year}",
                 ]
             ),
             source.choice(

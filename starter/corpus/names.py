@@ -74,6 +74,9 @@ class Names:
             return self.given_ko()
         if roll < 0.79:
             return self.coined_ko()
+        if roll < 0.86:
+            first = f"{self.pick('FOREIGN_FIRST.ko')} " if self.random.random() < 0.75 else ""
+            return first + self.pick("FOREIGN_LAST.ko")
         return self.pick("PERF.ko", "PERF2.ko")
 
     def org_ko(self) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from starter.corpus import korean
+from starter.corpus.clauses import Clauses
 from starter.corpus.names import Names
 from starter.corpus.plain import Plain
 
@@ -82,15 +83,17 @@ class Maker:
         self.random = random.Random(seed)
         self.names = Names(self.random)
         self.plain = Plain(self.random)
+        self.clauses = Clauses(self.random)
         self.patterns = {lang: patterns(lang) for lang in ("ko", "en")}
 
     def one(self, lang: str) -> Tagged:
         roll = self.random.random()
-        if roll < 0.12:
+        if roll < 0.1:
             return Tagged(self.plain.sentence(lang), ())
         case = self.random.random()
         self.names.known = case < 0.12
-        pattern = self.plain.vary(self.random.choice(self.patterns[lang]), lang)
+        drawn = self.clauses.pattern(lang) if roll < 0.3 else self.random.choice(self.patterns[lang])
+        pattern = self.plain.vary(drawn, lang)
         tagged = roughen(fill(pattern, lang, self.names), self.random)
         if case < 0.14:
             text = tagged.text.lower() if case < 0.12 else tagged.text.upper()

@@ -44,7 +44,7 @@ class Plain:
     def vary(self, pattern: str, lang: str) -> str:
         """Some words of the pattern, slots never, replaced by others; sometimes one more in front."""
         chunks = pattern.split(" ")
-        rate = self.random.choice((0, 0, 0.2, 0.5))
+        rate = self.random.choice((0, 0, 0, 0.15, 0.35))
         chunks = [
             self.chunk(lang) if "{" not in one and one[-1:] not in ".?!" and self.random.random() < rate else one
             for one in chunks

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from starter.corpus import korean
+from starter.corpus.dates import MONTHS_EN
 from starter.corpus.meaning import Meaning, pairs
 from starter.corpus.ner import Maker
 from starter.corpus.parallel import REVIEWED, Grammar
@@ -16,20 +17,6 @@ from starter.corpus.parallel import REVIEWED, Grammar
 HERE = Path(__file__).parent
 LABELS = {"N": "negative", "U": "neutral", "P": "positive"}
 SLOT = re.compile(r"\{([a-zA-Z_]+)\}")
-MONTHS = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-]
 TAILS = {
     "P": [" ㅎㅎ", " ㅋㅋ", " ^^", "!!", " 👍", " 😊", " :)", " ❤️", " 😍", "~", " 최고", " thanks!", " 굿"],
     "N": [" ㅠㅠ", " ㅡㅡ", "...", " 😡", " 😞", " :(", " 👎", " ;;", " 하...", " 헐", " smh", " ㅜㅜ"],
@@ -142,7 +129,7 @@ class Reviews:
         if slot == "num":
             return str(self.random.randint(2, 300))
         if slot == "month":
-            return self.random.choice(MONTHS)
+            return self.random.choice(MONTHS_EN)
         if slot[0] in "PN":
             return self._adjective(slot, lang)
         noun = self.grammar.noun(slot)
