@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer, pipeline
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    pipeline,
+)
+
+from starter.corpus import chat as corpus
 
 HERE = Path(__file__).parent
 Figures = dict[str, float]
@@ -99,13 +107,35 @@ def _first_found(anchors: torch.Tensor, others: torch.Tensor) -> float:
     return float(((anchors @ others.T).argmax(1) == torch.arange(len(anchors))).float().mean())
 
 
-MEASURES: dict[str, Callable[[Path], Figures]] = {"sentiment": sentiment, "ner": ner, "embed": embed}
+def chat(directory: Path) -> Figures:
+    """Share of questions that are answered with the right topic's words, and of foreign ones that are turned down."""
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    model = AutoModelForCausalLM.from_pretrained(directory).eval()
+    right: dict[str, list[bool]] = {}
+    for row in held_out("chat"):
+        lang, is_known = row["lang"], row["topic"] != "unknown"
+        answers = {topic.name: topic.answer for topic in corpus.topics(lang)} | {"unknown": corpus.UNKNOWN[lang]}
+        told = answer(model, tokenizer, [{"role": "user", "content": row["text"]}])
+        kind = "answered" if is_known else "turned down"
+        right.setdefault(f"{kind} {lang}", []).append(told == answers[row["topic"]])
+    return {name: sum(each) / len(each) for name, each in sorted(right.items())}
+
+
+def answer(model: Any, tokenizer: Any, messages: list[dict[str, str]]) -> str:
+    """The likeliest answer to a chat."""
+    inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    with torch.no_grad():
+        ids = model.generate(**inputs, max_new_tokens=160, do_sample=False)
+    return str(tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+
+
+MEASURES: dict[str, Callable[[Path], Figures]] = {"sentiment": sentiment, "ner": ner, "embed": embed, "chat": chat}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", type=Path, default=HERE, help="folder that holds sentiment/, ner/ and embed/")
-    parser.add_argument("only", nargs="*", help="sentiment, ner, embed; all when left out")
+    parser.add_argument("--models", type=Path, default=HERE, help="folder that holds sentiment/, ner/ and so on")
+    parser.add_argument("only", nargs="*", help="sentiment, ner, embed, chat; all when left out")
     options = parser.parse_args()
     torch.set_num_threads(2)
     for name in options.only or MEASURES:

@@ -88,7 +88,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, directory:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=2600)
+    parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--into", type=Path, default=DIRECTORY)
     arguments = parser.parse_args()

@@ -18,6 +18,7 @@ from tests.fakes.repositories import ENCODER, bert_config, write_repository
 from tests.ui.serving import running
 
 CHROMIUM = "/usr/bin/chromium"
+expect.set_options(timeout=15_000)  # ms; a load on a busy machine takes longer than Playwright's five seconds
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",

@@ -26,13 +26,13 @@ from ui.written import Written
 EXAMPLES = {
     "en": [
         "What can I do with this server?",
-        "Write a polite reminder to return a book.",
-        "Explain what a token is, in two sentences.",
+        "How do I load a model?",
+        "Can I use the openai client?",
     ],
     "ko": [
         "이 서버로 무엇을 할 수 있어?",
-        "책을 돌려 달라고 정중하게 부탁하는 글을 써 줘.",
-        "토큰이 무엇인지 두 문장으로 설명해 줘.",
+        "모델을 어떻게 불러와?",
+        "openai 클라이언트로 쓸 수 있어?",
     ],
 }
 
