@@ -158,7 +158,8 @@ class Core:
         return [record for record in self.registry.records() if record.state is State.READY]
 
     def _starter(self, task: Task) -> str | None:
-        return next((entry.name for entry in self.catalog.for_task(task) if entry.starter), None)
+        starters = (entry for entry in self.catalog.for_task(task) if entry.starter)
+        return next((entry.name for entry in starters if self.hub.has_starter(entry.source)), None)
 
     async def run(self, task: Task, items: list[Any], fields: dict[str, Any], model: str | None = None) -> Reply:
         """`task` on `items` (texts; question and context for question answering), by `model` or the default.

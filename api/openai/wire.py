@@ -24,15 +24,15 @@ STREAMED: dict[int | str, dict[str, Any]] = {
 }
 
 
-class ErrorInfo(Wire):
+class OpenAIErrorInfo(Wire):
     message: str
     type: str
     param: str | None
     code: str | None
 
 
-class Error(Wire):
-    error: ErrorInfo
+class OpenAIError(Wire):
+    error: OpenAIErrorInfo
 
 
 class Tokens(Wire):
@@ -110,7 +110,10 @@ def top_logprobs(name: str, value: int | None) -> int:
 
 def routes_of_dialect() -> APIRouter:
     return APIRouter(
-        prefix="/v1", route_class=Route, tags=["openai"], responses={"4XX": {"model": Error}, "5XX": {"model": Error}}
+        prefix="/v1",
+        route_class=Route,
+        tags=["openai"],
+        responses={"4XX": {"model": OpenAIError}, "5XX": {"model": OpenAIError}},
     )
 
 

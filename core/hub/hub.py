@@ -14,7 +14,7 @@ from core.hub.files import open_directory, open_file
 from core.hub.graph import external_data
 from core.hub.identify import identify
 from core.hub.process import ask
-from core.hub.source import DEFAULT_REVISION, Source, parse_hub_id, parse_revision, parse_source
+from core.hub.source import DEFAULT_REVISION, STARTER_PREFIX, Source, parse_hub_id, parse_revision, parse_source
 from core.types import FileProgress, Inspection, ModelSpec, RepoFile, Runtime, Task
 
 _MAX_INSPECTIONS = 4  # processes at once that ask the Hub what a repository is
@@ -53,6 +53,10 @@ class Hub:
     def parse_source(self, source: str, *, admin: bool) -> Source:
         """`source` as a Source, with no call of the network. Raises InvalidRequest, NotAllowed, RepositoryNotFound."""
         return parse_source(source, models_dir=self._models_dir, starter_dir=self._starter_dir, admin=admin)
+
+    def has_starter(self, source: str) -> bool:
+        """Whether the starter model of the catalogue's `source` came with this installation."""
+        return (self._starter_dir / source.removeprefix(STARTER_PREFIX)).is_dir()
 
     async def inspect(self, spec: ModelSpec, *, admin: bool = False) -> Inspection:
         """What `spec` names and what loading it takes, before any weights move.

@@ -170,9 +170,11 @@ async def test_many_at_once_get_their_own_answers(real_server):
 
 
 async def test_a_starter_answers_by_its_name_without_being_loaded_first(real_server):
-    answer = await ask(real_server, "starter-ner", text="김민수는 서울에서 일한다.", aggregation_strategy="simple")
+    answer = await ask(
+        real_server, "starter-ner", text="이영희 대표는 부산에서 삼성전자와 계약했다.", aggregation_strategy="simple"
+    )
     words = {row["word"]: row["entity_group"] for row in answer["result"]}
-    assert words == {"김민수": "PER", "서울": "LOC"}
+    assert words == {"이영희": "PER", "부산": "LOC", "삼성전자": "ORG"}
     assert (await real_server.client.get("/models")).json()["models_status"]["starter-ner"] == "loaded"
 
 

@@ -44,7 +44,7 @@ async def test_a_classifier_is_the_default_of_what_it_does(begun):
     core = await begun(sllm_model_path="a")
     await core.registry.get("a").job.done
     assert core.default_model(Task.TEXT_CLASSIFICATION) == "a"
-    assert core.default_model(Task.TEXT_GENERATION) == "starter-chat"  # not the classifier
+    assert core.default_model(Task.TEXT_GENERATION) is None
 
 
 async def test_a_path_that_leads_nowhere_is_told_and_stops_nothing(begun, caplog):

@@ -67,7 +67,7 @@ def test_the_likeliest_token_unless_a_draw_is_asked_for():
 async def test_without_a_name_the_default_the_only_one_or_none(ready):
     assert ready.resolve(None, Task.TEXT_GENERATION) == "writer"
     await (await ready.load(ModelSpec("second", "writer"), admin=True)).done
-    assert ready.default_model(Task.TEXT_GENERATION) == "starter-chat"  # which of the two is meant cannot be told
+    assert ready.default_model(Task.TEXT_GENERATION) is None  # which of the two?
     ready.set_default(Task.TEXT_GENERATION, "second")
     assert ready.resolve(None, Task.TEXT_GENERATION) == "second"
     await ready.unload("second")
