@@ -5,7 +5,7 @@ FROM python:3.12-slim AS wheels
 # llama-cpp-python is a source build: compiled here, for any x86-64 processor with AVX2, so that the image needs no compiler.
 ARG LLAMA_CMAKE_ARGS="-DGGML_NATIVE=OFF"
 RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
-COPY requirements.txt /tmp/
+COPY --chown=1000:1000 requirements.txt /tmp/
 RUN CMAKE_ARGS="$LLAMA_CMAKE_ARGS" pip wheel --no-cache-dir --no-deps --wheel-dir /wheels \
     "$(grep '^llama-cpp-python==' /tmp/requirements.txt)"
 

@@ -94,11 +94,12 @@ async def test_a_load_tells_every_listener_each_step_in_order(registry, shelf):
 
 async def test_a_load_is_cancelled_while_the_worker_loads(registry, shelf):
     fifo = shelf.fifo("gate")
+    before = _workers()  # of servers that other tests share
     job = await registry.load(shelf.add("a", load=f"wait:{fifo}"))
     async for event in job.events():
         if event.stage == "warming":
             break
-    (pid,) = [child.pid for child in psutil.Process().children(recursive=True) if _is_worker(child)]
+    (pid,) = _workers() - before
     await registry.cancel("a")
     with pytest.raises(LoadCancelled):
         await job.done
@@ -107,9 +108,9 @@ async def test_a_load_is_cancelled_while_the_worker_loads(registry, shelf):
     assert not psutil.pid_exists(pid)
 
 
-def _is_worker(process: psutil.Process) -> bool:
-    """A grandchild: the fork server's child."""
-    return process.ppid() != os.getpid()
+def _workers() -> set[int]:
+    """Grandchildren: the children of fork servers."""
+    return {child.pid for child in psutil.Process().children(recursive=True) if child.ppid() != os.getpid()}
 
 
 async def test_there_is_nothing_to_cancel_once_it_is_ready(registry, shelf):
