@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
@@ -34,3 +35,16 @@ def panel(
         elem_id=elem_id,
         elem_classes=[f"panel-{kind}"],
     )
+
+
+@contextlib.contextmanager
+def folded(section: str) -> Iterator[None]:
+    """Options that open under their heading, `berth.panels.fold`.
+
+    Not an accordion of Gradio: that one puts its children into the page when it is opened first, and a frame later
+    gives them the values that they began with, over what was typed or chosen in between.
+    """
+    with gr.Column(elem_id=f"options-{section}", elem_classes="options"):
+        panel("fold", options={"section": section})
+        with gr.Column(elem_classes="folded"):
+            yield

@@ -13,7 +13,7 @@ from core.core import Core
 from core.types import Task
 from ui.guard import check_admin, failure, is_admin, told
 from ui.loading import make_ready
-from ui.panel import panel
+from ui.panel import folded, panel
 from ui.words import w
 
 
@@ -102,7 +102,7 @@ class Section:
     @contextlib.contextmanager
     def options(self) -> Iterator[None]:
         """What few change, closed, with its values in the heading."""
-        with gr.Accordion(w("options"), open=False, elem_id=f"options-{self.name}", elem_classes="options"):
+        with folded(self.name):
             yield
 
     def results(self) -> gr.HTML:

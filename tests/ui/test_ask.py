@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.ui.steps import result, run, set_number, use
+from tests.ui.steps import result, run, set_number, unfold, use
 
 pytestmark = pytest.mark.browser
 
@@ -27,7 +27,7 @@ async def test_an_answer_is_marked_where_it_stands(page: Page) -> None:
 
 async def test_several_answers(page: Page) -> None:
     await use(page, "ask", "reader")
-    await page.locator("#options-ask button").click()
+    await unfold(page, "ask")
     await set_number(page, "ask", 3, page.locator("#options-ask .summary"), "3")
     await page.get_by_label("Question", exact=True).fill("Who stayed?")
     shown = await run(page, "ask", CONTEXT)

@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.ui.conftest import NASTY, Open
-from tests.ui.steps import choose, go_to, load, result, run, set_number, use
+from tests.ui.steps import choose, go_to, load, result, run, set_number, unfold, use
 
 pytestmark = pytest.mark.browser
 
@@ -74,7 +74,7 @@ async def test_an_example_fills_the_text_and_runs(page: Page) -> None:
 async def test_two_models_stand_side_by_side(page: Page) -> None:
     await load(page, "classify-b")
     await use(page, "classify", "classify-a")
-    await page.locator("#options-classify button").click()
+    await unfold(page, "classify")
     await page.locator("#tab-classify .options .line select").select_option("classify-b")
     await expect(page.locator("#options-classify .summary")).to_contain_text("with classify-b")
     shown = await run(page, "classify", REVIEWS)
@@ -85,7 +85,7 @@ async def test_two_models_stand_side_by_side(page: Page) -> None:
 
 async def test_fewer_labels_and_a_whole_text(page: Page) -> None:
     await use(page, "classify", "classify-a")
-    await page.locator("#options-classify button").click()
+    await unfold(page, "classify")
     await set_number(page, "classify", 1, page.locator("#options-classify .summary"), "top 1")
     await page.get_by_label("Each line is a text of its own").uncheck()
     await expect(page.locator("#options-classify .summary")).to_have_text("top 1 · one text")

@@ -162,7 +162,7 @@ async def test_the_code_follows_what_is_typed(page: Page) -> None:
     code = page.locator("#code-classify code")
     await page.locator("#tab-classify textarea").first.fill("typed just now")
     await expect(code).to_contain_text("typed just now")
-    await page.locator("#options-classify button").click()
+    await unfold(page, "classify")
     await set_number(page, "classify", 2, code, '"top_k": 2')
 
 

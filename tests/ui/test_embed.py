@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.ui.steps import run, use
+from tests.ui.steps import run, unfold, use
 
 pytestmark = pytest.mark.browser
 
@@ -56,7 +56,7 @@ async def test_the_pair_under_the_cursor_is_told(page: Page) -> None:
 
 async def test_normalised_vectors_have_length_one(page: Page) -> None:
     await use(page, "embed", "embedder")
-    await page.locator("#options-embed button").click()
+    await unfold(page, "embed")
     await page.get_by_label("one (normalised)").check()
     await run(page, "embed", "\n".join(LINES))
     assert np.linalg.norm(await vectors_of(page), axis=1) == pytest.approx(1, abs=1e-4)

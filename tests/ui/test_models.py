@@ -9,7 +9,7 @@ from playwright.async_api import Page, expect
 
 from tests.fakes.hub import Fault
 from tests.ui.conftest import SLOW, Served
-from tests.ui.steps import choose, go_to, load, result, row
+from tests.ui.steps import choose, go_to, load, result, row, unfold
 
 pytestmark = pytest.mark.browser
 
@@ -41,7 +41,7 @@ async def test_a_model_loads_by_its_id_and_unloads(page: Page) -> None:
 
 async def test_options_name_a_model_and_say_how_it_loads(page: Page) -> None:
     await go_to(page, "models")
-    await page.locator("#options-models button").first.click()
+    await unfold(page, "models")
     await page.get_by_label("Name it goes by here").fill("team/other")
     await page.locator("#load-id input").fill("classify-b")
     await page.locator("#load-id input").press("Enter")

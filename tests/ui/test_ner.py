@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Locator, Page, expect
 
-from tests.ui.steps import run, use
+from tests.ui.steps import run, unfold, use
 
 pytestmark = pytest.mark.browser
 
@@ -73,7 +73,7 @@ async def test_the_threshold_works_on_the_last_result(page: Page, shown: Locator
 
 
 async def test_aggregation_none_gives_a_row_a_token(page: Page, shown: Locator) -> None:
-    await page.locator("#options-ner button").click()
+    await unfold(page, "ner")
     await page.locator("#options-ner input[value=none]").check()
     await expect(page.locator("#options-ner .summary")).to_have_text("none")
     await run(page, "ner", TEXT)

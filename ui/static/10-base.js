@@ -155,6 +155,16 @@ berth.table = (columns, rows, { cards = false } = {}) => {
 
 // panels
 
+/** The heading of a section's options. What stands under it is in the page all the time, and shown when this says so. */
+berth.panels.fold = ({ root, options }) => {
+  const { el, t } = berth;
+  const toggle = () => head.setAttribute("aria-expanded", String(head.getAttribute("aria-expanded") === "false"));
+  const head = el("button", { type: "button", class: "fold", "aria-expanded": "false", onclick: toggle },
+    el("span", { class: "arrow", "aria-hidden": "true" }, "▼"), el("span", {}, t("options")), el("span", { class: "summary" }));
+  root.append(head);
+  berth.summarise(options.section);
+};
+
 /** Called by Gradio for each Panel when it is put into the page. */
 berth.open = (kind, options, element, props, trigger, server, watch) => {
   const root = element.querySelector(".berth-panel");

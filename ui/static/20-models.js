@@ -109,7 +109,7 @@ berth.panels.feed = ({ props, server, watch, trigger }) => {
 };
 
 /** The model line of a tab: which model, how it is, and what can be done about it. Its value is the model's name. */
-berth.panels.line = ({ root, options, props, trigger }) => {
+berth.panels.line = ({ root, options, props, trigger, watch }) => {
   const { el, t } = berth;
   const select = el("select", { "aria-label": t("model"), onchange: () => choose(select.value) });
   const detail = el("div", { class: "detail" });
@@ -174,5 +174,7 @@ berth.panels.line = ({ root, options, props, trigger }) => {
     if (!berth.isReady(model)) return [berth.state(model), berth.button(t("load"), () => trigger("choose"))];
     return [berth.state(model), ...berth.facts(model).map((fact) => el("span", { class: "fact" }, fact))];
   };
+  // Gradio gives a component of a tab that is opened first its first value once more, a frame after it is there
+  watch("value", () => props.value !== current && set(current));
   berth.onModels(draw);
 };

@@ -41,12 +41,9 @@ berth.atTab = (name) => {
 
 /** The values behind a closed "Options", in its heading. */
 berth.summarise = (section) => {
-  const heading = document.querySelector(`#options-${section} button`);
+  const place = document.querySelector(`#options-${section} .summary`);
   const values = berth.summaries[section]?.(berth.at[section]);
-  if (!heading || !values) return;
-  let place = heading.querySelector(".summary");
-  if (!place) heading.querySelector("span").after((place = berth.el("span", { class: "summary" })));
-  place.textContent = values.filter(Boolean).join(" · ");
+  if (place && values) place.textContent = values.filter(Boolean).join(" · ");
 };
 berth.summaries = {
   classify: ({ top_k, per_line, compare }) => [

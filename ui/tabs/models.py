@@ -13,7 +13,7 @@ from core.core import Core
 from core.types import Quantization, Runtime, Task
 from ui.guard import check_admin, failure, guarded, is_admin
 from ui.loading import follow, make_ready
-from ui.panel import panel
+from ui.panel import folded, panel
 from ui.section import quiet
 from ui.snapshot import plain_model
 from ui.spec import DTYPES, default_name, model_spec
@@ -51,7 +51,7 @@ def _form(core: Core) -> tuple[gr.Button, dict[str, Any]]:
         source = gr.Textbox(label=w("load_id"), placeholder=w("load_id_placeholder"), max_lines=1, elem_id="load-id")
         with gr.Row(elem_classes="buttons"):
             load = gr.Button(w("models_run"), variant="primary", elem_id="run-models", scale=0)
-        with gr.Accordion(w("options"), open=False, elem_id="options-models", elem_classes="options"):
+        with folded("models"):
             with gr.Row():
                 name = gr.Textbox(label=w("load_name"), max_lines=1)
                 revision = gr.Textbox(label=w("load_revision"), placeholder="main", max_lines=1)
