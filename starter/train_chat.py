@@ -7,7 +7,6 @@ English, and to say that it does not know the rest.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from starter import training
 from starter.corpus.chat import Conversations
 from starter.training import HERE, fit, seed_everything
 
@@ -77,13 +77,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, directory:
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.eos_token_id, bos_token_id=None
     )
-    model.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    (directory / "model.safetensors").chmod(0o644)
-    settings = directory / "tokenizer_config.json"
-    values = json.loads(settings.read_text(encoding="utf-8"))
-    values["tokenizer_class"] = "PreTrainedTokenizerFast"  # the name that transformers 4 knows too
-    settings.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    training.save(model, tokenizer, directory)
 
 
 def main() -> None:

@@ -239,13 +239,13 @@ def test_scores_that_are_no_numbers_fail_their_answer_alone(monkeypatch):
     assert desk.text(good) == "good"
 
 
-def test_a_model_with_no_template_is_stopped_where_it_writes_the_next_question():
-    desk = Desk()
-    desk.writer.codec = type("Plain", (ByteCodec,), {"has_template": False})()
-    deltas: list[Delta] = []
-    prompt = Prompt(messages=({"role": "user", "content": "say:Yes. User: and"},))
-    job = prompts.prepare(desk.writer, prompt, GREEDY, deltas.append, desk.done.append)
-    assert job.sampling.stop == ("\nUser:",)
+@pytest.mark.parametrize(("has_template", "stop"), [(False, ("x", "\nUser:")), (True, ("x",))])
+def test_a_chat_with_no_template_of_its_own_stops_at_the_next_question(has_template, stop):
+    writer = Writer(INFO)
+    writer.codec = type("Codec", (ByteCodec,), {"has_template": has_template})()
+    prompt = Prompt(messages=({"role": "user", "content": "hello"},))
+    job = prompts.prepare(writer, prompt, Sampling(stop=("x",)), print, print)
+    assert job.sampling.stop == stop
 
 
 @pytest.mark.parametrize(
