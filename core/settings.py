@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from core.errors import InvalidRequest
+from core.keep_alive import parse_keep_alive
 from core.types import Quantization
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -90,6 +91,17 @@ class Settings(BaseSettings):
         "BERTH_LOAD_WAIT", 60.0, "Seconds a request waits for a model that is being loaded.", ge=0
     )
     drain_s: float = _env("BERTH_DRAIN", 20.0, "Seconds a stop or unload waits for requests in flight.", ge=0)
+    cpu_memory_budget_mb: float | None = _env(
+        "BERTH_CPU_MEMORY_BUDGET_MB", None, "MiB of main memory that models may take; unset: what there is.", gt=0
+    )
+    gpu_memory_budget_mb: float | None = _env(
+        "BERTH_GPU_MEMORY_BUDGET_MB", None, "MiB of each GPU that models may take; unset: what there is.", gt=0
+    )
+    keep_alive: float = _env(
+        "BERTH_KEEP_ALIVE",
+        -1.0,
+        "How long a model stays in memory after its last request: seconds, `5m`, 0, or -1: until room is needed.",
+    )
     max_body_mb: float = _env("BERTH_MAX_BODY_MB", 10.0, "Largest request body, in MiB.", gt=0)
 
     @field_validator("api_keys", "cors_origins", mode="before")
@@ -99,6 +111,11 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("keep_alive", mode="before")
+    @classmethod
+    def _duration(cls, value: Any) -> float:
+        return parse_keep_alive(value)
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: Any) -> Any:
@@ -106,7 +123,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         *("admin_key", "hub_token", "hub_endpoint", "classify_model", "model_path", "sllm_model_path"),
-        *("use_gpu", "gpu_layers"),
+        *("use_gpu", "gpu_layers", "cpu_memory_budget_mb", "gpu_memory_budget_mb"),
         mode="before",
     )
     @classmethod

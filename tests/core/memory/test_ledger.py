@@ -217,7 +217,7 @@ class House(RuleBasedStateMachine):
                 assert is_first
                 for victim in decision.victims:
                     tenant = self.tenants.pop(victim)
-                    assert not (tenant.is_busy or tenant.is_pinned or tenant.is_fresh)
+                    assert not any((tenant.is_busy, tenant.is_pinned, tenant.is_fresh))
                     self.going.append(victim)
                 for each in self.limits:  # decided so that it settles it
                     gone = sum(self.held[victim][each] for victim in decision.victims)
