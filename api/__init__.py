@@ -69,13 +69,13 @@ def create_api(core: Core, access: Access, lifespan: Lifespan[FastAPI] | None = 
         session.router(access, sessions),
         loads.router(core),
         predict.router(core),
+        openai.router(core),
         models.router(core),
         embed.router(core),
         chat.router(core),
         templates.router(core),
         conversations.router(core),
         generate.router(core),
-        openai.router(core),
     ):
         app.include_router(router)
     return app

@@ -1,16 +1,18 @@
 """How an error looks under /v1, where OpenAI's clients read it; everywhere else it looks as `api/errors.py` says."""
 
+import re
 from typing import Any
 
 from starlette.types import Scope
 
+# the last for one model; its name may end in /v1 too, so that not all that lies under that is of the dialect
+_PATHS = re.compile(r"/v1(/.*)?|/models/.*/v1/(chat/completions|completions|embeddings|models(/.*)?)", re.DOTALL)
 _FAMILIES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
 def is_openai(scope: Scope) -> bool:
     """Whether the answer is read by OpenAI's clients. Decides the form of an error, and nothing else."""
-    path: str = scope.get("path", "")
-    return path == "/v1" or path.startswith("/v1/")
+    return _PATHS.fullmatch(scope.get("path", "")) is not None
 
 
 def openai_status(status: int) -> int:

@@ -22,11 +22,13 @@ class JsonRequest(Request):
 class Route(APIRoute):
     """A write stops as soon as its client is gone: the handler is cancelled, and with it the work that it waits for."""
 
+    request_class: type[JsonRequest] = JsonRequest
+
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
 
         async def read(request: Request) -> Response:
-            request = JsonRequest(request.scope, request.receive)
+            request = self.request_class(request.scope, request.receive)
             if request.method not in ("POST", "PUT", "PATCH", "DELETE"):
                 return await handle(request)
             if await request.body() and not _is_json(request.headers.get("content-type", "")):

@@ -7,6 +7,7 @@ import contextlib
 import tempfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,31 @@ class Core:
         """Raises ModelNotFound."""
         return view(self.registry.get(name))
 
+    def offered(self) -> list[ModelView]:
+        """Models that are here, then those that a request loads: the defaults, and the starters that came along."""
+        starters = (entry.name for entry in self.catalog.entries if entry.starter)
+        found = {each.name: each for each in self.models()}
+        for name in (*self._defaults.names(), *starters):
+            if (away := self._offer(name)) is not None:
+                found.setdefault(away.name, away)
+        return list(found.values())
+
+    def offer(self, name: str) -> ModelView:
+        """A model that is here, or one that a request loads, of which less is known. Raises ModelNotFound."""
+        offer = None if self.registry.find(name) else self._offer(name)
+        return offer or self.model(name)
+
+    def _offer(self, name: str) -> ModelView | None:
+        """What is known of a model that is not here; None where no request by that name could load one."""
+        entry = self.catalog.get(name)
+        if entry is not None and entry.starter and not self.hub.has_starter(entry.source):
+            return None
+        spec = self._spec_known(name)
+        if spec is None:
+            return None
+        tasks = self._defaults.tasks(name) or ((entry.task,) if entry else ())
+        return replace(view(Record(spec)), task=tasks[0], tasks=tasks)
+
     async def load(self, spec: ModelSpec, *, admin: bool = False) -> LoadJob:
         """Starts a load, or joins it. Raises what can be said before weights move; the rest ends the job."""
         return await self.registry.load(spec, admin=admin)
@@ -141,14 +167,19 @@ class Core:
 
         Returns the name that the registry has it under.
         """
-        entry = self.catalog.get(name)
-        is_default = name in self._defaults
-        if entry is None and not is_default:
+        spec = self._spec_known(name)
+        if spec is None:
             raise ModelNotFound(f"There is no model `{name}` here. Load it with POST /models/load, or see GET /models.")
-        spec = self._defaults.spec(name) or (entry.spec if entry else ModelSpec(name=name, source=name))
         if self.registry.find(spec.name) is None:
-            self.registry.start_load(spec, admin=is_default)
+            self.registry.start_load(spec, admin=name in self._defaults)
         return spec.name
+
+    def _spec_known(self, name: str) -> ModelSpec | None:
+        """What loads a default or a model of the catalogue."""
+        entry = self.catalog.get(name)
+        if entry is None and name not in self._defaults:
+            return None
+        return self._defaults.spec(name) or (entry.spec if entry else ModelSpec(name=name, source=name))
 
     def _only_loaded(self, task: Task) -> str | None:
         able = [record.name for record in self._ready() if record.info and task in record.info.tasks]

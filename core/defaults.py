@@ -29,6 +29,14 @@ class Defaults:
         """What loads `name`, if it was chosen by its spec."""
         return self._specs.get(name)
 
+    def names(self) -> list[str]:
+        """Each model once."""
+        return list(dict.fromkeys(name for name in self._names.values() if name))
+
+    def tasks(self, name: str) -> tuple[Task, ...]:
+        """What `name` is the default for."""
+        return tuple(task for task, meant in self._names.items() if meant == name)
+
     def __contains__(self, name: str) -> bool:
         return name in self._names.values()
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.errors import error_body
-from api.routing import Route
+from api.openai.bound import BoundRoute
 from api.sse import EVENT_STREAM, SayError, event
 from api.wire import Wire
 from core.errors import InvalidRequest
@@ -111,7 +111,7 @@ def top_logprobs(name: str, value: int | None) -> int:
 def routes_of_dialect() -> APIRouter:
     return APIRouter(
         prefix="/v1",
-        route_class=Route,
+        route_class=BoundRoute,
         tags=["openai"],
         responses={"4XX": {"model": OpenAIError}, "5XX": {"model": OpenAIError}},
     )

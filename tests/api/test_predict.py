@@ -201,6 +201,9 @@ async def test_embeddings_by_the_client_of_openai(real_server):
             await ai.embeddings.create(model="embed", input=[])
         with pytest.raises(openai.BadRequestError, match="cannot do"):
             await ai.embeddings.create(model="classify", input="x")
+    async with AsyncOpenAI(base_url=f"{real_server.url}/models/embed/v1", api_key="none") as ai:
+        bound = await ai.embeddings.create(model="classify", input=texts)
+    assert (bound.model, bound.data) == ("embed", packed.data)
     own = await real_server.client.post("/api/v1/embed-batch", json={"texts": texts, "model": "embed"})
     assert [each.index for each in packed.data] == [0, 1, 2]
     for index, expected in enumerate(own.json()["embeddings"]):
