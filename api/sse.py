@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any
 
 import orjson
@@ -41,17 +41,48 @@ class EventStream(StreamingResponse):
     def __init__(
         self, lines: AsyncGenerator[bytes, None], first: _Line | None = None, say_error: SayError | None = None
     ) -> None:
-        self._lines, self._first = lines, first or _next(lines)
-        self._kept_alive = _kept_alive(lines, self._first, say_error)
-        super().__init__(self._kept_alive, media_type=EVENT_STREAM, headers=_HEADERS)
+        self._lines, self._first, self._say_error = lines, first or _next(lines), say_error
+        self._sent_at = 0.0  # of the event loop's clock
+        super().__init__(lines, media_type=EVENT_STREAM, headers=_HEADERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        tasks = [asyncio.create_task(work) for work in (self._write(send), _until_left(receive), self._beat(send))]
+        writing, leaving, _ = tasks
         try:
-            await super().__call__(scope, receive, send)
+            await asyncio.wait({writing, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             # left to the garbage collector, a generation would go on for seconds
-            await self._kept_alive.aclose()
-            await _end(self._first, self._lines)  # for a client that left before the first line
+            await _end([*tasks, self._first], self._lines)
+        if not writing.cancelled():
+            writing.result()
+
+    async def _write(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        if self._say_error is not None and not self._first.done():  # it has been waited for already
+            await self._send(send, _KEEPALIVE)
+        try:
+            line = await self._first
+            while line is not None:
+                await self._send(send, line)
+                line = await anext(self._lines, None)
+        except Exception as error:
+            if self._say_error is None:
+                raise
+            await self._send(send, self._say_error(_typed(error)))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send(self, send: Send, line: bytes) -> None:
+        self._sent_at = asyncio.get_running_loop().time()
+        await send({"type": "http.response.body", "body": line, "more_body": True})
+
+    async def _beat(self, send: Send) -> None:
+        """A comment whenever nothing has been sent for a while."""
+        clock = asyncio.get_running_loop().time
+        self._sent_at = clock()
+        while True:
+            await asyncio.sleep(self._sent_at + KEEPALIVE_S - clock())
+            if clock() >= self._sent_at + KEEPALIVE_S:
+                await self._send(send, _KEEPALIVE)
 
 
 async def open_stream(lines: AsyncGenerator[bytes, None], say_error: SayError) -> EventStream:
@@ -66,7 +97,7 @@ async def open_stream(lines: AsyncGenerator[bytes, None], say_error: SayError) -
         if first.done():
             first.result()
     except BaseException:
-        await _end(first, lines)
+        await _end([first], lines)
         raise
     return EventStream(lines, first, say_error)
 
@@ -84,27 +115,6 @@ def load_lines(events: AsyncIterator[LoadEvent]) -> AsyncGenerator[bytes, None]:
     return lines()
 
 
-async def _kept_alive(
-    lines: AsyncGenerator[bytes, None], following: _Line, say_error: SayError | None
-) -> AsyncGenerator[bytes, None]:
-    is_late = say_error is not None and not following.done()  # it has been waited for already
-    try:
-        if is_late:
-            yield _KEEPALIVE
-        while True:
-            await asyncio.wait({following}, timeout=KEEPALIVE_S)
-            if not following.done():
-                yield _KEEPALIVE
-                continue
-            line = _line_of(following, say_error)
-            if line is None:
-                return
-            yield line
-            following = _next(lines)
-    finally:
-        await _end(following, lines)
-
-
 def _next(lines: AsyncGenerator[bytes, None]) -> _Line:
     async def line() -> bytes | None:
         return await anext(lines, None)
@@ -112,31 +122,31 @@ def _next(lines: AsyncGenerator[bytes, None]) -> _Line:
     return asyncio.create_task(line())
 
 
-def _line_of(done: _Line, say_error: SayError | None) -> bytes | None:
-    """The line, or the one that says why there is none; a generator that has raised ends by itself."""
-    error = done.exception()
-    if error is None:
-        return done.result()
-    if say_error is None:
-        raise error
-    if not isinstance(error, BerthError):
-        log.error("a stream broke off", exc_info=error)
-        error = InternalError(f"{type(error).__name__}: {error}")
-    return say_error(error)
+async def _until_left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
-async def _end(following: _Line, lines: AsyncGenerator[bytes, None]) -> None:
-    """Ends both, even when the caller is cancelled again meanwhile, as it is while a client's leaving is handled."""
-    ending = asyncio.create_task(_ended(following, lines))
+def _typed(error: Exception) -> BerthError:
+    if isinstance(error, BerthError):
+        return error
+    log.error("a stream broke off", exc_info=error)
+    return InternalError(f"{type(error).__name__}: {error}")
+
+
+async def _end(tasks: Sequence[asyncio.Task[Any]], lines: AsyncGenerator[bytes, None]) -> None:
+    """Ends them all, even when the caller is cancelled again meanwhile, as happens when a client leaves."""
+    ending = asyncio.create_task(_ended(tasks, lines))
     _ending.add(ending)
     ending.add_done_callback(_ending.discard)
     await asyncio.shield(ending)
 
 
-async def _ended(following: _Line, lines: AsyncGenerator[bytes, None]) -> None:
-    following.cancel()
-    await asyncio.wait({following})
-    if not following.cancelled():
-        following.exception()  # said already, or nobody is left to hear it
-    if not getattr(lines, "ag_running", False):  # else it is being ended already
-        await lines.aclose()
+async def _ended(tasks: Sequence[asyncio.Task[Any]], lines: AsyncGenerator[bytes, None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # said already, or nobody is left to hear it
+    await lines.aclose()

@@ -1,6 +1,6 @@
 """Chat streams over HTTP against llama.cpp's native server, llama-cpp-python's and `transformers serve`, in one run.
 
-    python -m bench.generation [--peers PATH_TO_THEIR_PYTHON_BIN] [--tokens N]
+    python -m bench.generation [--peers PATH_TO_THEIR_PYTHON_BIN] [--tokens N] [--rounds N]
 
 Prints tokens a second and the time to the first token with 8 clients and with one, and then the time to the first token
 of a second turn by the length of the first. The peers' environment holds `xllamacpp` and `llama-cpp-python[server]`;
@@ -98,32 +98,46 @@ async def peer(*command: str) -> AsyncIterator[int]:
         yield port
 
 
-async def compare(models: Path, tokens: int, peers: Path | None) -> None:
-    gguf, weights = str(models / "llama-gguf" / "llama-q8_0.gguf"), str(models / "llama")
-    python = str(peers / "python") if peers else ""
+Server = tuple[str, str, contextlib.AbstractAsyncContextManager[int]]  # what it is called, its model's name, its port
+
+
+def gguf_servers(models: Path, peers: Path | None) -> list[Server]:
+    file = str(models / "llama-gguf" / "llama-q8_0.gguf")
+    servers: list[Server] = [("Berth, GGUF q8_0", "llama-gguf", ours(models, "llama-gguf"))]
+    if peers:
+        python = str(peers / "python")
+        native = (python, "bench/native_llama.py", file, "PORT", str(THREADS))
+        package = (python, "-m", "llama_cpp.server", "--model", file, "--port", "PORT", "--n_ctx", "2048")
+        options = ("--n_threads", str(THREADS), "--interrupt_requests", "False")
+        servers.append(("llama.cpp native, q8_0", "llama", peer(*native)))
+        servers.append(("llama_cpp.server, q8_0", "llama", peer(*package, *options)))
+    return servers
+
+
+def weight_servers(models: Path) -> list[Server]:
+    weights = str(models / "llama")
     serve = (str(Path(sys.executable).parent / "transformers"), "serve", weights, "--port", "PORT", "--device", "cpu")
-    runs = [
-        ("Berth, GGUF q8_0", "llama-gguf", ours(models, "llama-gguf")),
+    return [
         ("Berth, transformers fp32", "llama", ours(models, "llama")),
         ("Berth, ONNX fp32", "llama-onnx", ours(models, "llama-onnx")),
         ("transformers serve", weights, peer(*serve, "--dtype", "float32")),
         ("transformers serve, continuous", weights, peer(*serve, "--dtype", "float32", "--continuous-batching")),
     ]
-    if peers:
-        native = (python, "bench/native_llama.py", gguf, "PORT", str(THREADS))
-        package = (python, "-m", "llama_cpp.server", "--model", gguf, "--port", "PORT", "--n_ctx", "2048")
-        runs[1:1] = [
-            ("llama.cpp native, q8_0", "llama", peer(*native)),
-            ("llama_cpp.server, q8_0", "llama", peer(*package, "--n_threads", str(THREADS))),
-        ]
-    print(f"{tokens} tokens a stream, {THREADS} cores\n")
-    print(f"| server | {CLIENTS} clients, tokens/s | first token | one client, tokens/s | first token |")
-    print("|---|---|---|---|---|")
-    for name, model, server in runs:
-        async with server as port:
+
+
+async def compare(servers: list[Server], tokens: int, rounds: int) -> None:
+    """All of them up at once and asked in turn, so that a machine that slows down slows them all."""
+    figures: dict[str, list[tuple[float, ...]]] = {name: [] for name, _, _ in servers}
+    async with contextlib.AsyncExitStack() as stack:
+        ports = [(name, model, await stack.enter_async_context(server)) for name, model, server in servers]
+        for _, model, port in ports:
             await until_it_answers(port, model)
-            many, first_many = await rate(port, model, tokens, CLIENTS)
-            one, first_one = await rate(port, model, tokens, 1)
+        for _ in range(rounds):
+            for name, model, port in ports:
+                many, one = await rate(port, model, tokens, CLIENTS), await rate(port, model, tokens, 1)
+                figures[name].append((*many, *one))
+    for name, rows in figures.items():
+        many, first_many, one, first_one = map(statistics.median, zip(*rows, strict=True))
         print(f"| {name} | {many:.1f} | {first_many:.0f} ms | {one:.1f} | {first_one:.0f} ms |", flush=True)
 
 
@@ -144,13 +158,18 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peers", type=Path, help="the bin directory of the environment of the peers")
     parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--models", type=Path, help="where the models lie or are written; thrown away when not given")
     arguments = parser.parse_args()
     with contextlib.ExitStack() as stack:
         models = arguments.models or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if not (models / "llama").exists():
             llama.lay_out(models)
-        await compare(models, arguments.tokens, arguments.peers)
+        print(f"{arguments.tokens} tokens a stream, {THREADS} cores, median of {arguments.rounds} rounds\n")
+        print(f"| server | {CLIENTS} clients, tokens/s | first token | one client, tokens/s | first token |")
+        print("|---|---|---|---|---|")
+        await compare(gguf_servers(models, arguments.peers), arguments.tokens, arguments.rounds)
+        await compare(weight_servers(models), arguments.tokens, arguments.rounds)
         await second_turns(models)
 
 

@@ -6,10 +6,12 @@ matter here.
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from starter.corpus.chat import Conversations
@@ -22,8 +24,14 @@ VOCABULARY = 49152
 def _tokenizer() -> PreTrainedTokenizerFast:
     talks = Conversations(random.Random(1))
     tokenizer = make_tokenizer([message["content"] for _ in range(2000) for message in talks.draw()], 3072)
-    tokenizer.add_tokens([f"<unused{number}>" for number in range(VOCABULARY - len(tokenizer))])
-    return tokenizer
+    parts = json.loads(tokenizer.backend_tokenizer.to_str())
+    words = parts["model"]["vocab"]
+    words |= {f"Ġw{number}": number for number in range(len(words), VOCABULARY)}  # each token a word that is seen
+    filled = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(parts)), eos_token="<|end|>", pad_token="<|end|>"
+    )
+    filled.chat_template = tokenizer.chat_template
+    return filled
 
 
 def lay_out(root: Path) -> None:

@@ -41,6 +41,8 @@ async def stream(record: Record, prompt: Prompt, sampling: Sampling, patience_s:
 
 
 async def _next(said: asyncio.Queue[dict[str, Any] | None], name: str, patience_s: float) -> dict[str, Any] | None:
+    if not said.empty():
+        return said.get_nowait()
     try:
         async with asyncio.timeout(patience_s):
             return await said.get()

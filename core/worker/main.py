@@ -51,6 +51,7 @@ class Server:
         self._load_model = load
         self._prepare_items = prepare
         self._send_lock = Lock()  # guards the socket's write side: two threads answer
+        self._deltas = bytearray()  # frames of the step under way; the model thread's alone
         self._text = ThreadPoolExecutor(1, "text")
         self._model: LoadedModel | None = None  # one that reads, with its batcher,
         self._batcher: Batcher | None = None
@@ -95,10 +96,12 @@ class Server:
         return max((time.monotonic() - start for start in starts if start is not None), default=0.0)
 
     def _send(self, message: dict[str, Any]) -> None:
-        frame = wire.pack(message)
+        self._write(wire.pack(message))
+
+    def _write(self, frames: bytes | bytearray) -> None:
         with self._send_lock:
             try:
-                self._sock.sendall(frame)
+                self._sock.sendall(frames)
             except (BrokenPipeError, ConnectionResetError):
                 os._exit(0)  # nobody is left to answer
 
@@ -131,7 +134,7 @@ class Server:
     def _queue_for(self, model: LoadedModel | Generator) -> Batcher | Scheduler:
         if model.info.tasks[0].generates:
             self._generator = cast(Generator, model)
-            self._scheduler = Scheduler(self._generator)
+            self._scheduler = Scheduler(self._generator, self._send_deltas)
             return self._scheduler
         self._model = cast(LoadedModel, model)
         self._batcher = Batcher(self._model)
@@ -166,7 +169,9 @@ class Server:
             self._generator,
             prompt,
             prompts.read_sampling(message["sampling"]),
-            on_delta=lambda delta: self._send({"id": call_id, "event": {"delta": asdict(delta)}}),
+            on_delta=lambda delta: self._deltas.extend(
+                wire.pack({"id": call_id, "event": {"delta": prompts.as_map(delta)}})
+            ),
             on_done=lambda done: self._on_text_thread(call_id, self._generated, call_id, done),
         )
         has_template = self._generator.codec.has_template if prompt.messages is not None else None
@@ -174,6 +179,12 @@ class Server:
         self._send({"id": call_id, "event": {"begun": begun}})
         self._jobs[call_id] = job
         self._scheduler.add(job)
+
+    def _send_deltas(self) -> None:
+        """On the model thread, after each step: what all answers have got, in one write that wakes the reader once."""
+        if self._deltas:
+            self._write(self._deltas)
+            self._deltas.clear()
 
     def _generated(self, call_id: int, job: GenerationJob) -> None:
         """On the text thread: the end of a generation."""

@@ -76,6 +76,17 @@ def _ids(runtime: Generator, prompt: Prompt) -> list[int]:
     return ids
 
 
+def as_map(delta: Delta) -> dict[str, Any]:
+    """A delta as it crosses the wire; `dataclasses.asdict` would copy every score."""
+    return {
+        "index": delta.index,
+        "text": delta.text,
+        "tokens": delta.tokens,
+        "logprobs": delta.logprobs,
+        "finish_reason": delta.finish_reason,
+    }
+
+
 def outcome(job: Job) -> dict[str, Any]:
     """What the last message says. Times are in ms from the request's arrival."""
     started, first = job.started_at or job.added_at, job.first_token_at or time.monotonic()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Condition
 
@@ -40,8 +40,9 @@ class Load:
 class Scheduler:
     """The queue of jobs in front of one model thread, and the slots behind it."""
 
-    def __init__(self, runtime: Generator) -> None:
+    def __init__(self, runtime: Generator, on_step: Callable[[], None] = lambda: None) -> None:
         self._runtime = runtime
+        self._on_step = on_step  # after each pass, when all its deltas are told; on the model thread
         self._changed = Condition()  # guards _arrived and each job's is_cancelled; never held during a step
         self._arrived: deque[Job] = deque()
         self._waiting: deque[Answer] = deque()  # from here on the model thread's alone
@@ -82,6 +83,7 @@ class Scheduler:
         chunks = self._plan()
         if chunks:
             self._pass(chunks)
+            self._on_step()
         self._leave()
 
     # who is in
