@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.errors import WorkerCrashed
+from core.settings import PROJECT
 from core.types import Runtime
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ class Launcher:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 self._server = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", self._fork_server, str(theirs.fileno()),
+                    sys.executable, "-P", "-m", self._fork_server, str(theirs.fileno()),
                     pass_fds=[theirs.fileno()], env=_worker_environment(), stdin=asyncio.subprocess.DEVNULL,
                     start_new_session=True,  # Ctrl+C reaches the front process alone
                 )  # fmt: skip
@@ -174,7 +175,7 @@ class Launcher:
 
     async def _spawn(self, worker_fd: int, log_fd: int) -> tuple[int, asyncio.Future[int]]:
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", self._worker, str(worker_fd),
+            sys.executable, "-P", "-m", self._worker, str(worker_fd),
             pass_fds=[worker_fd], env=_worker_environment(), stdin=asyncio.subprocess.DEVNULL,
             stdout=log_fd, stderr=log_fd, start_new_session=True,
         )  # fmt: skip
@@ -257,4 +258,5 @@ class Launcher:
 
 def _worker_environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in _SECRETS}
-    return {**kept, **_ENVIRONMENT}
+    places = [str(PROJECT), *filter(None, [kept.get("PYTHONPATH")])]  # wherever the server was started
+    return {**kept, **_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(places)}
