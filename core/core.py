@@ -221,13 +221,20 @@ class Core:
             return await self._ask(record, chosen, parse_items(chosen, items), parse_params(chosen, fields))
 
     async def generate(
-        self, prompt: Prompt, sampling: Sampling, model: str | None = None, task: Task = Task.TEXT_GENERATION
+        self,
+        prompt: Prompt,
+        sampling: Sampling,
+        model: str | None = None,
+        task: Task = Task.TEXT_GENERATION,
+        *,
+        is_patient: bool = True,
     ) -> AsyncGenerator[Item]:
         """Answers to `prompt` as they are written: `Begun`, the deltas, last `Generated`.
 
         The first item raises whatever comes before generation. Closing the generator stops the model within one step.
+        A load is waited for as long as it goes on: a stream is kept open meanwhile. Not so when not `is_patient`.
         """
-        async with self.registry.lease(self.resolve(model, task), task) as record:
+        async with self.registry.lease(self.resolve(model, task), task, is_patient=is_patient) as record:
             assert record.worker is not None
             worker, patience_s = record.worker, self.settings.request_timeout_s
             try:
@@ -241,8 +248,8 @@ class Core:
     async def complete(
         self, prompt: Prompt, sampling: Sampling, model: str | None = None, task: Task = Task.TEXT_GENERATION
     ) -> Completion:
-        """As `generate`, read to its end."""
-        return await join(self.generate(prompt, sampling, model, task), sampling.n)
+        """As `generate`, read to its end; nobody hears anything before that, so a load is waited for up to a limit."""
+        return await join(self.generate(prompt, sampling, model, task, is_patient=False), sampling.n)
 
     def set_default(self, task: Task, name: str) -> None:
         """The model that requests for `task` mean from now on when they name none; unloaded, it is brought back."""

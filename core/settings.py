@@ -88,7 +88,10 @@ class Settings(BaseSettings):
     request_timeout_s: float = _env("BERTH_REQUEST_TIMEOUT", 120.0, "Seconds a request may take.", gt=0)
     load_timeout_s: float = _env("BERTH_LOAD_TIMEOUT", 900.0, "Seconds a model may take from disk to ready.", gt=0)
     load_wait_s: float = _env(
-        "BERTH_LOAD_WAIT", 60.0, "Seconds a request waits for a model that is being loaded.", ge=0
+        "BERTH_LOAD_WAIT",
+        60.0,
+        "Seconds a request waits for a model that is being loaded; a stream waits on while the load goes on.",
+        ge=0,
     )
     drain_s: float = _env("BERTH_DRAIN", 20.0, "Seconds a stop or unload waits for requests in flight.", ge=0)
     cpu_memory_budget_mb: float | None = _env(

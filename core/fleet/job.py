@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from core.errors import BerthError, LoadCancelled
 from core.types import Inspection, LoadEvent, ModelInfo
+
+_STARTING = ("loading", "warming")  # stages in the model's process
 
 
 class LoadJob:
@@ -45,7 +48,21 @@ class LoadJob:
         stage = "cancelled" if isinstance(error, LoadCancelled) else "failed"
         self.say(stage, error={"type": error.type, "message": error.shown})
 
-    async def events(self) -> AsyncIterator[LoadEvent]:
+    async def wait(self, limit_s: float, *, from_each_step: bool = False) -> None:
+        """Until the model is ready. Raises the load's error, and TimeoutError after `limit_s` seconds.
+
+        With `from_each_step` they begin anew with each step of the load, and do not run while the model's process
+        starts, which has a limit of its own and may long say nothing.
+        """
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(limit_s) as limit:
+            if from_each_step:
+                async with contextlib.aclosing(self.events()) as steps:
+                    async for step in steps:
+                        limit.reschedule(None if step.stage in _STARTING else loop.time() + limit_s)
+            await asyncio.shield(self.done)
+
+    async def events(self) -> AsyncGenerator[LoadEvent]:
         """The current event, then each that follows, up to the last."""
         queue: asyncio.Queue[LoadEvent] = asyncio.Queue(maxsize=64)
         queue.put_nowait(self.current)

@@ -146,10 +146,11 @@ class Registry:
             record.move(State.ABSENT)
 
     @contextlib.asynccontextmanager
-    async def lease(self, name: str, task: Task | None = None) -> AsyncIterator[Record]:
+    async def lease(self, name: str, task: Task | None = None, *, is_patient: bool = False) -> AsyncIterator[Record]:
         """The model in memory and ready, kept so for the length of the block.
 
-        A model that is known but not in memory is started; one being loaded is waited for, up to a limit.
+        A model that is known but not in memory is started; one being loaded is waited for, up to a limit, or when
+        `is_patient` for as long as the load goes on.
         Raises ModelNotFound, TaskNotSupported, QueueFull, ModelLoading, ModelDraining, ModelFailed, ShuttingDown,
         and the load's own error.
         """
@@ -160,7 +161,7 @@ class Registry:
         _refuse_when_going(record)
         record.take()
         try:
-            await self._until_ready(record)
+            await self._until_ready(record, is_patient)
             assert record.info is not None
             if task is not None and task not in record.info.tasks:
                 able = ", ".join(record.info.tasks)
@@ -170,7 +171,7 @@ class Registry:
         finally:
             record.give_back()
 
-    async def _until_ready(self, record: Record) -> None:
+    async def _until_ready(self, record: Record, is_patient: bool) -> None:
         if record.state is State.FAILED:
             assert record.last_error is not None
             raise record.last_error.copy()
@@ -180,8 +181,7 @@ class Registry:
             return
         assert record.job is not None
         try:
-            async with asyncio.timeout(self._settings.load_wait_s):
-                await asyncio.shield(record.job.done)
+            await record.job.wait(self._settings.load_wait_s, from_each_step=is_patient)
         except TimeoutError:
             event = record.job.current
             done, total = event.data.get("done"), event.data.get("total")

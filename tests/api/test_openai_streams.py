@@ -75,12 +75,15 @@ async def test_a_stream_is_kept_alive_while_its_model_loads(settings, fake_model
     monkeypatch.setattr("api.sse.OPEN_S", 0.05)
     monkeypatch.setattr("api.sse.KEEPALIVE_S", 0.05)
     directory = await asyncio.to_thread(_slow_model, fake_models, tmp_path)
-    async with serve(Core(settings, Launcher("tests.fakes.runtime"))) as served:
+    hasty = settings.model_copy(update={"load_wait_s": 0.05})
+    async with serve(Core(hasty, Launcher("tests.fakes.runtime"))) as served:
         job = await served.core.load(ModelSpec("slow", str(directory)), admin=True)
         body = {"model": "slow", "messages": user("say:at last"), "stream": True}
         async with served.client.stream("POST", "/v1/chat/completions", json=body) as answer:
             lines = answer.aiter_lines()
             assert await anext(lines) == ": keepalive"
+            whole = await served.client.post("/v1/chat/completions", json={**body, "stream": False})
+            assert (whole.status_code, whole.json()["error"]["code"]) == (503, "model_loading")  # it has waited less
             await asyncio.to_thread((directory / "fifo").write_bytes, b"go")
             rest = [line async for line in lines]
         assert rest[-2] == "data: [DONE]"
