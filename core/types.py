@@ -84,6 +84,8 @@ class ModelSpec:
     context_length: int | None = None  # tokens; a limit below the model's own
     max_batch_tokens: int | None = None  # padded tokens in one forward pass
     gpu_layers: int | None = None  # of a GGUF model, on the GPU; -1: all; not said: as the settings say
+    pinned: bool | None = None  # True: it is never evicted
+    keep_alive: float | None = None  # seconds in memory after its last request; 0: none; -1: until room is needed
 
 
 @dataclass(frozen=True, slots=True)
