@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from core.errors import DeadlineExceeded, HubBusy, LoadFailed, WorkerCrashed
+from core.errors import BerthError, DeadlineExceeded, HubBusy, InsufficientMemory, LoadFailed, WorkerCrashed
 from core.fleet.job import LoadJob
 from core.fleet.launcher import Launcher
+from core.fleet.placement import Placement
 from core.fleet.record import Record
+from core.fleet.room import Room
 from core.fleet.worker import Worker
 from core.settings import Settings
 from core.types import FileProgress, Inspection, ModelInfo, ModelSpec, Runtime, State, Task
 
 _INSPECT_S = 120  # seconds that telling what a repository is may take, waits that the Hub asks for included
+
+
+class _Killed(Exception):
+    """SIGKILL ended the process, as the system does where memory runs out."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
 
 
 class Source(Protocol):
@@ -33,21 +44,57 @@ class Loader:
         self._settings = settings
         self._source = source
         self._launcher = launcher
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: dict[str, asyncio.Task[None]] = {}
 
-    async def load(self, record: Record, job: LoadJob, *, admin: bool) -> Worker:
-        """Takes `record` from queued to ready. Raises typed errors; the registry settles the rest."""
+    async def load(self, record: Record, job: LoadJob, room: Room, *, admin: bool) -> Worker:
+        """Takes `record` from queued to ready. Raises typed errors; the registry settles the rest.
+
+        What can never fit is refused before anything is fetched; memory is taken when everything is.
+        """
+        record.inspection = inspection = await self._inspect(record, admin=admin)
+        place = await room.choose(record, inspection)
+        job.inspected.set_result(inspection)
+        path = await self._fetch(record, job, inspection)
+        await room.admit(record, job, place)
+        try:
+            record.move(State.LOADING)
+            worker, info = await self._bring_up(record, job, room, place, path)
+        except BaseException:
+            self._when_closed(record.name, room)
+            raise
+        record.move(State.READY)
+        record.info, record.worker = info, worker
+        record.loaded_at, record.last_error = datetime.now(UTC), None
+        room.settle(record, info)
+        job.succeed(info, tasks=list(info.tasks), device=info.device)
+        return worker
+
+    async def _bring_up(
+        self, record: Record, job: LoadJob, room: Room, place: Placement, path: Path
+    ) -> tuple[Worker, ModelInfo]:
+        """A worker that has loaded the model. Out of memory, it is tried once more without the idle models."""
+        try:
+            return await self._try(record, job, room, place, path)
+        except (InsufficientMemory, _Killed) as error:
+            if not await room.make_room(record):
+                raise _told(error, record, room) from error
+        try:
+            return await self._try(record, job, room, place, path)
+        except (InsufficientMemory, _Killed) as error:
+            raise _told(error, record, room) from error
+
+    async def _try(
+        self, record: Record, job: LoadJob, room: Room, place: Placement, path: Path
+    ) -> tuple[Worker, ModelInfo]:
+        job.say("loading")
+        assert record.inspection is not None
         worker: Worker | None = None
         try:
-            record.inspection = inspection = await self._inspect(record, admin=admin)
-            job.inspected.set_result(inspection)
-            path = await self._fetch(record, job, inspection)
-            record.move(State.LOADING)
-            job.say("loading")
             async with asyncio.timeout(self._settings.load_timeout_s):
-                worker = Worker(record.name, await self._launcher.launch(inspection.runtime))
+                worker = Worker(record.name, await self._launcher.launch(record.inspection.runtime))
+                room.began(record.name, worker.pid)
                 await worker.open()
-                info = await self._start(worker, job, inspection, path)
+                return worker, await self._start(worker, job, record.inspection, place, path)
         except BaseException as error:
             if worker is not None:
                 await self._close(worker)
@@ -56,11 +103,6 @@ class Loader:
                     f"{record.name} was not ready within {self._settings.load_timeout_s:g} s. Raise BERTH_LOAD_TIMEOUT."
                 ) from error
             raise
-        record.move(State.READY)
-        record.info, record.worker = info, worker
-        record.loaded_at, record.last_error = datetime.now(UTC), None
-        job.succeed(info, tasks=list(info.tasks), device=info.device)
-        return worker
 
     async def _inspect(self, record: Record, *, admin: bool) -> Inspection:
         try:
@@ -71,10 +113,16 @@ class Loader:
 
     async def _close(self, worker: Worker) -> None:
         """Ends `worker`, also when this load is cancelled a second time meanwhile."""
-        closing = asyncio.create_task(worker.close())
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
+        self._closing[worker.name] = closing = asyncio.create_task(worker.close())
+        closing.add_done_callback(lambda _: self._closing.pop(worker.name))
         await asyncio.shield(closing)
+
+    def _when_closed(self, name: str, room: Room) -> None:
+        """What a load was promised goes back once its process is gone."""
+        if closing := self._closing.get(name):
+            closing.add_done_callback(lambda _: room.give_back(name))
+        else:
+            room.give_back(name)
 
     async def _fetch(self, record: Record, job: LoadJob, inspection: Inspection) -> Path:
         if inspection.local is None:
@@ -84,7 +132,9 @@ class Loader:
         job.say("verifying")
         return path
 
-    async def _start(self, worker: Worker, job: LoadJob, inspection: Inspection, path: Path) -> ModelInfo:
+    async def _start(
+        self, worker: Worker, job: LoadJob, inspection: Inspection, place: Placement, path: Path
+    ) -> ModelInfo:
         def on_event(event: dict[str, Any]) -> None:
             job.say(event.pop("stage"), **event)
 
@@ -95,7 +145,7 @@ class Loader:
             "runtime": inspection.runtime,
             "tasks": list(inspection.tasks),
             "file": spec.file,
-            "device": self._settings.chosen_device if spec.device == "auto" else spec.device,
+            "device": place.device,
             "dtype": spec.dtype,
             "quantization": spec.quantization,
             "context_length": spec.context_length,
@@ -113,10 +163,19 @@ class Loader:
             )
         except WorkerCrashed as error:
             message = error.message.removesuffix(" Send the request again.")
-            raise LoadFailed(
+            exited = worker.process.exited
+            killed = exited.done() and exited.result() == -signal.SIGKILL
+            raise (_Killed if killed else LoadFailed)(
                 f"{message} It died while loading; look at its files, and at this machine's memory."
             ) from error
         return _model_info(raw)
+
+
+def _told(error: InsufficientMemory | _Killed, record: Record, room: Room) -> BerthError:
+    """What the caller is told, with the numbers."""
+    if isinstance(error, _Killed):
+        return LoadFailed(error.message)
+    return room.overrun(record.name, error.message)
 
 
 def _gpu_layers(spec: ModelSpec, settings: Settings) -> int | None:

@@ -9,13 +9,19 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from core.errors import BerthError
+from core.fleet.clock import Handle
 from core.fleet.job import LoadJob
+from core.fleet.release import Released
 from core.fleet.states import may_move
 from core.fleet.worker import Worker
+from core.keep_alive import FOR_GOOD
+from core.memory.ledger import Tenant
 from core.types import Inspection, ModelInfo, ModelSpec, State
 
 DEATHS = 3  # this many within …
 DEATHS_WITHIN_S = 300.0  # … this long, and a model is not started again by itself
+FRESH_S = 5.0  # a model that was just loaded is left alone for so long, or until it has been used
+STAY = frozenset({"pinned", "keep_alive"})  # fields of a spec that can change while the model is in memory
 
 
 @dataclass(eq=False)
@@ -28,7 +34,8 @@ class Record:
     info: ModelInfo | None = None
     worker: Worker | None = None
     job: LoadJob | None = None
-    unloading: asyncio.Task[dict[str, int]] | None = None
+    unloading: asyncio.Task[Released] | None = None
+    releasing: asyncio.Task[Released] | None = None  # after an eviction, until its bytes are back
     admin: bool = False  # whether an admin asked for it; a restart may do what that load was allowed to
     leases: int = 0  # requests that have, or wait for, the worker
     served: int = 0
@@ -37,6 +44,10 @@ class Record:
     measured: dict[str, int] = field(default_factory=dict)  # bytes by device, when last looked at
     deaths: deque[float] = field(default_factory=lambda: deque(maxlen=DEATHS))  # monotonic seconds
     idle: asyncio.Event = field(default_factory=asyncio.Event)
+    ready_at: float = 0.0  # seconds of the fleet's clock
+    used_at: float = 0.0  # end of the last request, or when it was ready
+    uses: int = 0  # requests that have ended since it was ready
+    timer: Handle | None = None  # looks whether its keep_alive is over
 
     def __post_init__(self) -> None:
         self.idle.set()
@@ -53,10 +64,35 @@ class Record:
         self.leases += 1
         self.idle.clear()
 
-    def give_back(self) -> None:
+    def give_back(self, now: float) -> bool:
+        """Ends a lease; whether that was the last."""
         self.leases -= 1
-        if self.leases == 0:
-            self.idle.set()
+        self.uses += 1
+        self.used_at = now
+        if self.leases:
+            return False
+        self.idle.set()
+        return True
+
+    def became_ready(self, now: float) -> None:
+        self.ready_at = self.used_at = now
+        self.uses = 0
+
+    def fresh_s(self, now: float) -> float:
+        """Seconds for which it is still left alone as just loaded; 0 or less: not at all."""
+        return FRESH_S - (now - self.ready_at) if self.state is State.READY and not self.uses else 0.0
+
+    def tenant(self, now: float) -> Tenant:
+        """As the ledger sees it."""
+        is_busy = self.leases > 0 or self.unloading is not None
+        return Tenant(self.name, self.used_at, is_busy, bool(self.spec.pinned), self.fresh_s(now) > 0)
+
+    def expires_s(self, default_s: float) -> float | None:
+        """When its stay ends if nobody uses it again, on the fleet's clock; None: not by itself."""
+        keep_s = default_s if self.spec.keep_alive is None else self.spec.keep_alive
+        if keep_s == FOR_GOOD or self.spec.pinned or self.state is not State.READY or (keep_s == 0 and not self.uses):
+            return None
+        return self.used_at + keep_s
 
     def died(self) -> bool:
         """Counts a death; whether that is one too many."""
@@ -70,6 +106,11 @@ class Record:
             return self.spec
         return replace(self.spec, revision=self.inspection.revision)
 
+    def keep_as(self, spec: ModelSpec) -> None:
+        """How long it stays is from now on as `spec` says, where it says anything."""
+        said = {name: value for name in STAY if (value := getattr(spec, name)) is not None}
+        self.spec = replace(self.spec, **said)
+
     def differs_from(self, spec: ModelSpec) -> str | None:
         """The first field in which `spec` asks for something else than is here; what it leaves open agrees."""
         if spec.source != self.spec.source:
@@ -77,6 +118,6 @@ class Record:
         unsaid = ModelSpec(name=spec.name, source=spec.source)
         for name in ModelSpec.__dataclass_fields__:
             asked = getattr(spec, name)
-            if asked != getattr(unsaid, name) and asked != getattr(self.spec, name):
+            if name not in STAY and asked != getattr(unsaid, name) and asked != getattr(self.spec, name):
                 return name
         return None

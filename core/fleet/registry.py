@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Coroutine
-from typing import Any, Protocol
+from typing import Any
 
 from core.errors import (
     BerthError,
@@ -24,9 +24,14 @@ from core.errors import (
     TaskNotSupported,
     WrongState,
 )
+from core.fleet.clock import Clock, LoopClock
+from core.fleet.expiry import Expiry
 from core.fleet.job import LoadJob
 from core.fleet.loading import Loader
+from core.fleet.placement import placements
 from core.fleet.record import DEATHS, Record
+from core.fleet.release import DeviceProbe, Released
+from core.fleet.room import Cause, Places, Room
 from core.fleet.worker import Worker
 from core.settings import Settings
 from core.types import ModelSpec, State, Task
@@ -34,18 +39,24 @@ from core.types import ModelSpec, State, Task
 log = logging.getLogger(__name__)
 
 
-class ProcessProbe(Protocol):
-    def process(self, pid: int) -> dict[str, int]: ...
-
-
 class Registry:
     """Owns the records. Everything that loads, uses or unloads a model comes through here."""
 
-    def __init__(self, settings: Settings, loader: Loader, probe: ProcessProbe) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        loader: Loader,
+        probe: DeviceProbe,
+        clock: Clock | None = None,
+        places: Places = placements,
+    ) -> None:
         self._settings = settings
         self._loader = loader
         self._probe = probe
+        self._clock = clock or LoopClock()
         self._records: dict[str, Record] = {}
+        self.room = Room(settings, probe, self.records, self._clock, places)
+        self._expiry = Expiry(self._clock, settings.keep_alive, lambda each: self.room.evict(each, Cause.KEEP_ALIVE))
         self._background: set[asyncio.Task[object]] = set()
         self.is_stopping = False
 
@@ -85,6 +96,9 @@ class Registry:
                 f"{spec.name} is already {record.state.shown} with another `{field}`. "
                 "Unload it first, or load this one under another name."
             )
+        record.keep_as(spec)
+        self._expiry.watch(record)
+        self.room.changed()  # it may not be pinned any more
         assert record.job is not None
         return record.job
 
@@ -95,7 +109,7 @@ class Registry:
         record.move(State.QUEUED)
         record.job = job = LoadJob(spec.name)
         self._records[spec.name] = record
-        job.task = asyncio.create_task(self._loader.load(record, job, admin=admin))
+        job.task = asyncio.create_task(self._loader.load(record, job, self.room, admin=admin))
         # a callback, since a task that is cancelled before its first step never enters its own `try`
         job.task.add_done_callback(lambda task: self._settle(record, job, task))
         return job
@@ -107,6 +121,7 @@ class Registry:
         elif (raised := task.exception()) is None:
             worker = task.result()
             worker.died.add_done_callback(lambda died: self._on_death(record, worker, died.result()))
+            self._expiry.watch(record)
             self.in_background(self.measure(record))
             return
         elif isinstance(raised, BerthError):
@@ -136,6 +151,7 @@ class Registry:
             return  # it was told to end
         log.error("%s", reason.message)
         record.worker, record.last_error, record.measured = None, reason, {}
+        self.room.give_back(record.name)
         if record.died():
             record.move(State.FAILED)
             record.last_error = ModelFailed(
@@ -169,7 +185,10 @@ class Registry:
             yield record
             record.served += 1
         finally:
-            record.give_back()
+            if record.give_back(self._clock.time()):
+                self.room.changed()
+                if self._expiry.is_at_once(record):
+                    self._expiry.watch(record)
 
     async def _until_ready(self, record: Record, is_patient: bool) -> None:
         if record.state is State.FAILED:
@@ -203,7 +222,11 @@ class Registry:
         await record.job.cancel()
 
     async def unload(self, name: str) -> dict[str, int]:
-        """Waits for requests in flight, ends the process, and says how many bytes that gave back, by device.
+        """As `release`: bytes that came back, by device."""
+        return (await self.release(name)).freed
+
+    async def release(self, name: str) -> Released:
+        """Waits for requests in flight, ends the process, and until the devices have its bytes back: those, by device.
 
         Two unloads at once get the same answer. Raises ModelNotFound.
         """
@@ -212,36 +235,36 @@ class Registry:
             record.unloading = asyncio.create_task(self._unload(record))
         return await asyncio.shield(record.unloading)
 
-    async def _unload(self, record: Record) -> dict[str, int]:
+    async def _unload(self, record: Record) -> Released:
         """`record.unloading` is set from before the first step to after the last: nothing begins meanwhile."""
         try:
+            released = Released()
             if record.state.is_loading and record.job is not None:
                 await record.job.cancel()
-            freed = await self._release(record) if record.worker is not None else {}
+            if record.releasing is not None:  # it is being evicted
+                released = await asyncio.shield(record.releasing)
+            if record.worker is not None:
+                released = await self._release(record, record.worker)
             self._forget(record)
-            return freed
+            return released
         finally:
             record.unloading = None
 
-    async def _release(self, record: Record) -> dict[str, int]:
-        """Drains the model and ends its process; bytes that it held."""
-        worker = record.worker
-        assert worker is not None
+    async def _release(self, record: Record, worker: Worker) -> Released:
+        """Drains the model and ends its process."""
         record.move(State.DRAINING)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain_s):
                 await record.idle.wait()
-        freed = await self.measure(record)
         if record.worker is not worker:  # it died while it was drained
-            return {}
+            return Released()
         record.worker = None
         record.move(State.UNLOADING)
         if self.is_stopping:
             reason: BerthError = ShuttingDown("The server stopped before this request was done.", retry_after=10)
         else:
             reason = ModelDraining(f"{record.name} was unloaded before this request was done. Load it again to use it.")
-        await worker.close(reason)
-        return freed
+        return await self.room.end(record, worker, reason)
 
     async def measure(self, record: Record) -> dict[str, int]:
         """Bytes that the model's process holds, by device, now."""
@@ -250,6 +273,7 @@ class Registry:
             measured = await asyncio.to_thread(self._probe.process, worker.pid)
             if record.worker is worker:
                 record.measured = measured
+                self.room.measured(record.name, measured)
         return record.measured
 
     def in_background(self, work: Coroutine[Any, Any, object]) -> None:
