@@ -23,11 +23,12 @@ from api.protocol import Protocol
 from core.access import Access
 from core.core import VERSION, Core
 from core.errors import InvalidRequest
-from core.settings import Settings, read_settings
+from core.settings import PROJECT, Settings, read_settings
 
 log = logging.getLogger("berth")
 
 _CLOSE_S = 3  # seconds that open connections (a page in a browser keeps one) may hold up the end
+_CODE = ("api", "core", "ui")  # what `--reload` watches: not .venv, whose files are many
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -146,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", help="address to listen on (HOST)")
     parser.add_argument("--port", type=int, help="port to listen on, 0 for any (PORT)")
     parser.add_argument("--log-level", "--log_level", help="DEBUG, INFO, WARNING or ERROR (LOG_LEVEL)")
-    parser.add_argument("--reload", action="store_true", help="start again whenever the code changes")
+    parser.add_argument("--reload", action="store_true", help="start again whenever a file of api, core or ui changes")
     given = vars(parser.parse_args(argv))
     reload = given.pop("reload")
     try:
@@ -165,7 +166,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if reload:
         said = {name.upper(): str(value) for name, value in given.items() if value is not None}
         os.environ.update(said, HOST=settings.host, PORT=str(settings.port))  # the new process reads them
-        uvicorn.run("app:app", host=settings.host, port=settings.port, reload=True)
+        watched = [str(PROJECT / name) for name in _CODE]
+        uvicorn.run("app:app", host=settings.host, port=settings.port, reload=True, reload_dirs=watched)
     else:
         serve(settings)
     return 0
