@@ -17,6 +17,7 @@ from api.sse import EVENT_STREAM, EventStream, load_lines
 from api.wire import Body, Wire
 from core.core import Core
 from core.fleet.job import LoadJob
+from core.keep_alive import parse_keep_alive
 from core.names import check_new_name
 from core.types import ModelSpec, Quantization, Runtime, Task
 
@@ -48,11 +49,22 @@ class LoadRequest(Body):
     context_length: int | None = Field(None, ge=1, le=10_000_000, description="Tokens; below the model's own limit.")
     max_batch_tokens: int | None = Field(None, ge=1, le=100_000_000, description="Tokens of one forward pass.")
     gpu_layers: int | None = Field(None, ge=-1, le=10_000, description="Layers of a GGUF model on the GPU; -1: all.")
+    pinned: bool | None = Field(None, description="Whether it is kept in memory whatever else needs the room.")
+    keep_alive: str | float | None = Field(
+        None,
+        union_mode="left_to_right",
+        description='How long it stays after its last request: seconds, "5m", 0: not at all, -1: until room is needed.',
+    )
 
     @field_validator("model_name")
     @classmethod
     def _is_a_name(cls, value: str) -> str:
         return check_new_name(value)
+
+    @field_validator("keep_alive")
+    @classmethod
+    def _is_a_duration(cls, value: str | float | None) -> float | None:
+        return None if value is None else parse_keep_alive(value)
 
     @field_validator("device")
     @classmethod
@@ -86,6 +98,8 @@ class LoadRequest(Body):
             context_length=self.context_length,
             max_batch_tokens=self.max_batch_tokens,
             gpu_layers=self.gpu_layers,
+            pinned=self.pinned,
+            keep_alive=None if self.keep_alive is None else float(self.keep_alive),
         )
 
 
@@ -104,6 +118,9 @@ class Cancelled(Wire):
 class Unloaded(Wire):
     message: str
     freed_bytes: dict[str, int] | None = Field(description="Bytes by device; absent while it is still unloading.")
+    left_bytes: dict[str, dict[str, int]] | None = Field(
+        description="Bytes that had not come back after five seconds, by device and owner; absent while unloading."
+    )
 
 
 Wait = Annotated[bool, Query(description="Answer when it is done, rather than when it has begun.")]
@@ -138,13 +155,14 @@ def router(core: Core) -> APIRouter:
 
     @routes.post("/models/{name:path}/unload", response_model=Unloaded, responses={202: {"model": Unloaded}})
     async def unload(_: Admin, name: Name, wait: Wait = True) -> Response:
-        """Waits for the requests in flight, then ends the model's process."""
+        """Waits for the requests in flight, ends the model's process, and waits until its memory is back."""
         if not wait:
             core.model(name)  # raises when there is none
             core.registry.in_background(core.unload(name))
             return JSON({"message": f"Model {name} is being unloaded"}, 202)
-        freed = await core.unload(name)
-        return JSON({"message": f"Model {name} unloaded successfully", "freed_bytes": freed})
+        released = await core.registry.release(name)
+        message = f"Model {name} unloaded successfully"
+        return JSON({"message": message, "freed_bytes": released.freed, "left_bytes": released.left})
 
     return routes
 

@@ -34,6 +34,9 @@ class Listed(Wire):
     stats: Stats
     backend: str
     capabilities: list[str]
+    pinned: bool
+    keep_alive: float = Field(description="Seconds that it stays after its last request; -1: until room is needed.")
+    expires_at: str | None = Field(description="When it leaves memory if nobody uses it again.")
 
 
 class Models(Wire):
@@ -75,6 +78,9 @@ class Model(Wire):
     served: int
     last_error: dict[str, str] | None
     progress: dict[str, Any] | None
+    pinned: bool
+    keep_alive: float = Field(description="Seconds that it stays after its last request; -1: until room is needed.")
+    expires_at: str | None = Field(description="When it leaves memory if nobody uses it again.")
 
 
 class Tasks(Wire):
@@ -129,6 +135,7 @@ def listed(view: ModelView, max_queue: int) -> dict[str, Any]:
         },
         "backend": view.runtime or "unknown",
         "capabilities": [_CAPABILITIES.get(task, task.value) for task in view.tasks],
+        **_stay(view),
     }
 
 
@@ -165,4 +172,13 @@ def shown(view: ModelView) -> dict[str, Any]:
         "served": view.served,
         "last_error": view.last_error,
         "progress": {"stage": view.progress.stage, **view.progress.data} if view.progress else None,
+        **_stay(view),
+    }
+
+
+def _stay(view: ModelView) -> dict[str, Any]:
+    return {
+        "pinned": view.pinned,
+        "keep_alive": view.keep_alive,
+        "expires_at": view.expires_at.isoformat() if view.expires_at else None,
     }

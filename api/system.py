@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import psutil
 from fastapi import APIRouter, Request, Response
+from pydantic import Field
 from starlette.routing import Match
 from starlette.types import Scope
 
@@ -18,6 +19,7 @@ from api.routing import Route
 from api.wire import ERRORS, Wire
 from core.core import VERSION, Core
 from core.errors import NotReady, ShuttingDown
+from core.fleet.eviction import Cause, Eviction
 from core.memory.probe import DeviceMemory
 from core.types import State
 from core.views import ModelView
@@ -64,10 +66,26 @@ class LedgerEntry(Wire):
     measured: dict[str, int]
 
 
+class Budget(Wire):
+    limit: int = Field(description="Bytes that all models together may take.")
+    held: int = Field(description="Bytes that they count for: of each, what it was promised or holds, if that is more.")
+
+
 class Memory(Wire):
     system_memory: SystemMemory
     gpu_memory: list[GpuMemory]
     ledger: dict[str, LedgerEntry]
+    budgets: dict[str, Budget] = Field(description="By device.")
+    waiting: list[str] = Field(description="Models that wait for memory, in their order.")
+
+
+class Evicted(Wire):
+    model: str
+    at: str
+    cause: Cause
+    wanted_by: str | None = Field(description="The model that needed the room.")
+    freed_bytes: dict[str, int]
+    left_bytes: dict[str, dict[str, int]]
 
 
 class Cpu(Wire):
@@ -82,6 +100,7 @@ class Status(Wire):
     memory: SystemMemory
     gpus: list[GpuMemory]
     models: list[Model]
+    evictions: list[Evicted] = Field(description="The last models that left memory by themselves, newest first.")
 
 
 class Cleanup(Wire):
@@ -153,6 +172,7 @@ def router(core: Core) -> APIRouter:
                 "memory": _host_shown(host),
                 "gpus": _gpus_shown(gpus, core.models()),
                 "models": [shown(view) for view in core.models()],
+                "evictions": [_evicted(each) for each in reversed(core.registry.room.evictions)],
             }
         )
 
@@ -161,12 +181,14 @@ def router(core: Core) -> APIRouter:
         """Bytes of the machine's memory and of each GPU's, and what each model was promised and holds."""
         await core.measure()
         host, gpus = await asyncio.to_thread(_measured, core)
-        views = core.models()
+        views, room = core.models(), core.registry.room
         return JSON(
             {
                 "system_memory": _host_shown(host),
                 "gpu_memory": _gpus_shown(gpus, views),
                 "ledger": {view.name: {"promised": view.promised, "measured": view.measured} for view in views},
+                "budgets": await room.budgets(),
+                "waiting": list(room.ledger.waiting),
             }
         )
 
@@ -178,6 +200,17 @@ def router(core: Core) -> APIRouter:
         return JSON({"message": "System cleanup completed", "timestamp": timestamp, "freed_bytes": freed})
 
     return routes
+
+
+def _evicted(eviction: Eviction) -> dict[str, Any]:
+    return {
+        "model": eviction.model,
+        "at": eviction.at.isoformat(),
+        "cause": eviction.cause,
+        "wanted_by": eviction.wanted_by,
+        "freed_bytes": eviction.released.freed,
+        "left_bytes": eviction.released.left,
+    }
 
 
 def _loaded(core: Core) -> list[ModelView]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from core.fleet.record import Record
@@ -42,6 +43,9 @@ class ModelView:
     served: int
     last_error: dict[str, str] | None
     progress: LoadEvent | None  # while loading
+    pinned: bool
+    keep_alive: float  # seconds that it stays after its last request; -1: until room is needed
+    expires_at: datetime | None  # when it goes if nobody uses it again
 
     @property
     def measured_bytes(self) -> int:
@@ -81,4 +85,14 @@ def view(record: Record) -> ModelView:
         served=record.served,
         last_error={"type": error.type, "message": error.shown} if error else None,
         progress=record.job.current if record.job and record.state.is_loading else None,
+        pinned=bool(record.spec.pinned),
+        keep_alive=record.keep_alive_s,
+        expires_at=_expires_at(record),
     )
+
+
+def _expires_at(record: Record) -> datetime | None:
+    expires_s = record.expires_s
+    if expires_s is None or record.leases:
+        return None
+    return datetime.now(UTC) + timedelta(seconds=expires_s - time.monotonic())

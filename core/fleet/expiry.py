@@ -11,9 +11,8 @@ from core.fleet.record import Record
 class Expiry:
     """One timer for each model in memory. A request does not touch it: the timer looks when the last one ended."""
 
-    def __init__(self, clock: Clock, default_s: float, evict: Callable[[Record], object]) -> None:
+    def __init__(self, clock: Clock, evict: Callable[[Record], object]) -> None:
         self._clock = clock
-        self._default_s = default_s
         self._evict = evict
 
     def watch(self, record: Record) -> None:
@@ -22,7 +21,7 @@ class Expiry:
         if record.timer is not None:
             record.timer.cancel()
             record.timer = None
-        expires = record.expires_s(self._default_s)
+        expires = record.expires_s
         if expires is None or record.unloading is not None:
             return
         left = expires - self._clock.time()
@@ -34,8 +33,3 @@ class Expiry:
             self._evict(record)
             return
         record.timer = self._clock.call_later(left, lambda: self.watch(record))
-
-    def is_at_once(self, record: Record) -> bool:
-        """Whether it goes as soon as it is idle."""
-        keep_s = record.spec.keep_alive
-        return (self._default_s if keep_s is None else keep_s) == 0

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from core.errors import BerthError, LoadCancelled
+from core.errors import BerthError, LoadCancelled, ModelLoading
 from core.types import Inspection, LoadEvent, ModelInfo
 
 _STARTING = ("loading", "warming")  # stages in the model's process
@@ -24,6 +24,9 @@ class LoadJob:
         self.done: asyncio.Future[ModelInfo] = loop.create_future()
         self.current = LoadEvent("queued", model)
         self.task: asyncio.Task[Any] | None = None
+        self.is_explicit = False  # somebody asked for the load itself
+        self.was_awaited = False  # a request has waited for it
+        self.was_dropped = False  # every such request has gone
         self._listeners: set[asyncio.Queue[LoadEvent]] = set()
         for future in (self.inspected, self.done):  # a failure nobody waits for is not an unhandled one
             future.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
@@ -48,6 +51,10 @@ class LoadJob:
         stage = "cancelled" if isinstance(error, LoadCancelled) else "failed"
         self.say(stage, error={"type": error.type, "message": error.shown})
 
+    def is_wanted(self, leases: int) -> bool:
+        """Whether anybody is left who gains by it. `leases`: requests that wait for the model now."""
+        return self.is_explicit or not self.was_awaited or leases > 0
+
     async def wait(self, limit_s: float, *, from_each_step: bool = False) -> None:
         """Until the model is ready. Raises the load's error, and TimeoutError after `limit_s` seconds.
 
@@ -61,6 +68,17 @@ class LoadJob:
                     async for step in steps:
                         limit.reschedule(None if step.stage in _STARTING else loop.time() + limit_s)
             await asyncio.shield(self.done)
+
+    def still_loading(self) -> ModelLoading:
+        """What a request is told that has waited long enough."""
+        stage, data = self.current.stage, self.current.data
+        done, total = data.get("done"), data.get("total")
+        share = f" ({done * 100 // total} %)" if done and total else ""
+        line = f" for memory that {', '.join(names)} holds" if (names := data.get("waiting_for")) else ""
+        return ModelLoading(
+            f"{self.model} is still {stage}{share}{line}. Follow GET /models/{self.model}/events and try again.",
+            retry_after=5,
+        )
 
     async def events(self) -> AsyncGenerator[LoadEvent]:
         """The current event, then each that follows, up to the last."""

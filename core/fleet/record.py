@@ -47,6 +47,7 @@ class Record:
     ready_at: float = 0.0  # seconds of the fleet's clock
     used_at: float = 0.0  # end of the last request, or when it was ready
     uses: int = 0  # requests that have ended since it was ready
+    default_keep_s: float = FOR_GOOD  # keep_alive where the spec says nothing
     timer: Handle | None = None  # looks whether its keep_alive is over
 
     def __post_init__(self) -> None:
@@ -87,9 +88,15 @@ class Record:
         is_busy = self.leases > 0 or self.unloading is not None
         return Tenant(self.name, self.used_at, is_busy, bool(self.spec.pinned), self.fresh_s(now) > 0)
 
-    def expires_s(self, default_s: float) -> float | None:
+    @property
+    def keep_alive_s(self) -> float:
+        """Seconds that it stays after its last request, or FOR_GOOD."""
+        return self.default_keep_s if self.spec.keep_alive is None else self.spec.keep_alive
+
+    @property
+    def expires_s(self) -> float | None:
         """When its stay ends if nobody uses it again, on the fleet's clock; None: not by itself."""
-        keep_s = default_s if self.spec.keep_alive is None else self.spec.keep_alive
+        keep_s = self.keep_alive_s
         if keep_s == FOR_GOOD or self.spec.pinned or self.state is not State.READY or (keep_s == 0 and not self.uses):
             return None
         return self.used_at + keep_s

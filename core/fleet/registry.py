@@ -13,11 +13,11 @@ from typing import Any
 
 from core.errors import (
     BerthError,
+    InsufficientMemory,
     InternalError,
     LoadCancelled,
     ModelDraining,
     ModelFailed,
-    ModelLoading,
     ModelNotFound,
     QueueFull,
     ShuttingDown,
@@ -25,13 +25,14 @@ from core.errors import (
     WrongState,
 )
 from core.fleet.clock import Clock, LoopClock
+from core.fleet.eviction import Cause
 from core.fleet.expiry import Expiry
 from core.fleet.job import LoadJob
 from core.fleet.loading import Loader
 from core.fleet.placement import placements
 from core.fleet.record import DEATHS, Record
 from core.fleet.release import DeviceProbe, Released
-from core.fleet.room import Cause, Places, Room
+from core.fleet.room import Places, Room
 from core.fleet.worker import Worker
 from core.settings import Settings
 from core.types import ModelSpec, State, Task
@@ -56,7 +57,7 @@ class Registry:
         self._clock = clock or LoopClock()
         self._records: dict[str, Record] = {}
         self.room = Room(settings, probe, self.records, self._clock, places)
-        self._expiry = Expiry(self._clock, settings.keep_alive, lambda each: self.room.evict(each, Cause.KEEP_ALIVE))
+        self._expiry = Expiry(self._clock, lambda each: self.room.evict(each, Cause.KEEP_ALIVE))
         self._background: set[asyncio.Task[object]] = set()
         self.is_stopping = False
 
@@ -79,6 +80,7 @@ class Registry:
         Raises what inspecting it raises; WrongState when the name is taken by something else.
         """
         job = self.start_load(spec, admin=admin)
+        job.is_explicit = True
         await asyncio.shield(job.inspected)
         return job
 
@@ -87,7 +89,7 @@ class Registry:
         self._refuse_when_stopping()
         record = self._records.get(spec.name)
         if record is None:
-            return self._begin(Record(spec), spec, admin)
+            return self._begin(Record(spec, default_keep_s=self._settings.keep_alive), spec, admin)
         _refuse_when_going(record)
         if record.state in (State.ABSENT, State.FAILED):
             return self._begin(record, spec, admin)
@@ -129,10 +131,11 @@ class Registry:
         else:
             log.error("the load of %s failed", job.model, exc_info=raised)
             error = InternalError(f"The load of {job.model} failed: {type(raised).__name__}: {raised}")
-        if record.loaded_at is None and (task.cancelled() or not job.inspected.done()):
+        is_cancelled = isinstance(error, LoadCancelled)
+        if record.loaded_at is None and (is_cancelled or not job.inspected.done()):
             self._forget(record)  # nonsense leaves no trace
         else:  # what may pass by itself is tried again by the next request
-            record.move(State.ABSENT if task.cancelled() or error.retryable else State.FAILED)
+            record.move(State.ABSENT if is_cancelled or error.retryable else State.FAILED)
             record.last_error = error
         job.fail(error)
 
@@ -184,10 +187,14 @@ class Registry:
                 raise TaskNotSupported(f"{name} cannot do {task}; it can do: {able}. Choose another model or task.")
             yield record
             record.served += 1
+        except InsufficientMemory:  # this request has failed; the next may have more room
+            if record.state is State.READY:
+                self.in_background(self.room.make_room(record))
+            raise
         finally:
             if record.give_back(self._clock.time()):
                 self.room.changed()
-                if self._expiry.is_at_once(record):
+                if record.keep_alive_s == 0:
                     self._expiry.watch(record)
 
     async def _until_ready(self, record: Record, is_patient: bool) -> None:
@@ -199,18 +206,16 @@ class Registry:
         if record.state is State.READY:
             return
         assert record.job is not None
+        job = record.job
+        job.was_awaited = True
         try:
-            await record.job.wait(self._settings.load_wait_s, from_each_step=is_patient)
+            await job.wait(self._settings.load_wait_s, from_each_step=is_patient)
         except TimeoutError:
-            event = record.job.current
-            done, total = event.data.get("done"), event.data.get("total")
-            share = f" ({done * 100 // total} %)" if done and total else ""
-            raise ModelLoading(
-                f"{record.name} is still {event.stage}{share}. Follow GET /models/{record.name}/events and try again.",
-                retry_after=5,
-            ) from None
+            raise job.still_loading() from None
         except BerthError as error:
-            raise error.copy() from error
+            if not job.was_dropped:
+                raise error.copy() from error
+            await self._until_ready(record, is_patient)  # it came just after the last of those before had gone
         if record.worker is None:  # unloaded, or dead, in the moment between
             raise ModelDraining(f"{record.name} was unloaded while this request waited. Try again.")
 

@@ -6,12 +6,11 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 
-from core.errors import BerthError, InsufficientMemory, ModelDraining
+from core.errors import BerthError, InsufficientMemory, LoadCancelled, ModelDraining
 from core.fleet.clock import Clock
+from core.fleet.eviction import Cause, Eviction
 from core.fleet.job import LoadJob
 from core.fleet.limits import limits_of
 from core.fleet.placement import Placement, placements
@@ -29,24 +28,6 @@ _KEPT = 50  # evictions that are remembered
 _LOOK_S = 0.5  # seconds for which a look at the devices holds
 
 Places = Callable[[Inspection, Settings, Sequence[str]], list[Placement]]
-
-
-class Cause(StrEnum):
-    """Why a model was evicted."""
-
-    MEMORY = "memory"  # another model needed the room
-    KEEP_ALIVE = "keep_alive"  # nobody had used it for so long
-    OUT_OF_MEMORY = "out_of_memory"  # a device was full while another model was loading
-    OVERDRAWN = "overdrawn"  # the models were seen to take more than they may
-
-
-@dataclass(frozen=True, slots=True)
-class Eviction:
-    model: str
-    at: datetime
-    cause: Cause
-    wanted_by: str | None  # the model that needed the room
-    released: Released
 
 
 class Room:
@@ -107,6 +88,9 @@ class Room:
 
     async def _is_admitted(self, record: Record, job: LoadJob, place: Placement, deadline: float) -> bool:
         """One look at it: admitted now, or something has changed since."""
+        if not job.is_wanted(record.leases):  # nobody is evicted for nobody
+            job.was_dropped = True
+            raise LoadCancelled(f"Nobody waits for {record.name} any more. Load it again when you want it.")
         if self.ledger.waiting[0] == record.name:
             await self._look()
         decision = self.ledger.decide(record.name, self._tenants())
@@ -147,14 +131,13 @@ class Room:
                 waiting.set_result(None)
 
     async def make_room(self, record: Record) -> bool:
-        """The device was full while `record` was loading: every idle model there goes. Whether there was any."""
+        """A device of `record` was full: every other idle model there goes. Whether there was any."""
         account = self.ledger.account(record.name)
-        assert account is not None
-        names = [
-            tenant.name for tenant in self._tenants() if tenant.may_go and self._share(tenant.name, account.promised)
-        ]
-        await self._evict_all(names, Cause.OUT_OF_MEMORY, record.name)
-        return bool(names)
+        need = account.promised if account else {}
+        idle = [tenant.name for tenant in self._tenants() if tenant.may_go and tenant.name != record.name]
+        victims = [name for name in idle if self._share(name, need)]
+        await self._evict_all(victims, Cause.OUT_OF_MEMORY, record.name)
+        return bool(victims)
 
     def _share(self, name: str, need: Mapping[str, int]) -> bool:
         account = self.ledger.account(name)
@@ -190,6 +173,12 @@ class Room:
         self._pids.pop(name, None)
         self._looked_at = float("-inf")
         self.changed()
+
+    async def budgets(self) -> dict[str, dict[str, int]]:
+        """By device, the bytes that models may take (`limit`) and those that they count for (`held`)."""
+        await self._look()
+        limits = self.ledger.limits
+        return {device: {"limit": limits[device], "held": self.ledger.held(device)} for device in limits}
 
     async def _look(self) -> None:
         """Looks at the devices and at what everybody holds, unless that was done a moment ago."""

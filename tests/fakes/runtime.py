@@ -77,7 +77,10 @@ def load(request, on_progress):
         on_progress(stage, {})
     command = Path(request.path, "load.txt")
     if command.exists():
-        obey(command.read_text())
+        what = command.read_text()
+        if what.startswith("once:"):
+            command.write_text("")
+        obey(what.removeprefix("once:"))
     if request.tasks[0].generates:
         info = ModelInfo(
             request.tasks, request.runtime, "cpu", "float32", "fake", context_length=CONTEXT, has_chat_template=True

@@ -2,16 +2,22 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core.errors import CorruptModel, RepositoryNotFound
+from core.fleet.eviction import Cause
 from core.fleet.launcher import Launcher
 from core.fleet.loading import Loader
+from core.fleet.placement import Placement
+from core.fleet.record import Record
 from core.fleet.registry import Registry
+from core.memory.ledger import Ledger
 from core.memory.probe import Probe
-from core.settings import Settings
+from core.settings import MIB, Settings
 from core.types import FileProgress, Inspection, ModelSpec, RepoFile, Runtime, Task
+from tests.core.fleet.clock import FakeClock
 
 
 class Shelf:
@@ -63,6 +69,27 @@ class Shelf:
         return path
 
 
+class Crowd(Registry):
+    """A registry that looks, whenever a model is admitted, ready or evicted, whether all is as it must be."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.story: list[str] = []  # "+a": a was admitted; "-a": a was evicted
+        self.room.ledger.force = self._watched_force
+        self._end, self.room.evict = self.room.evict, self._watched_evict
+
+    def _watched_force(self, name: str) -> None:
+        Ledger.force(self.room.ledger, name)
+        assert self.room.ledger.held("cpu") <= self.room.ledger.limits["cpu"]
+        self.story.append(f"+{name}")
+
+    def _watched_evict(self, record: Record, cause: Cause, wanted_by: str | None = None):
+        assert record.leases == 0
+        assert not record.spec.pinned
+        self.story.append(f"-{record.name}")
+        return self._end(record, cause, wanted_by)
+
+
 @pytest.fixture(scope="session")
 async def launcher():
     launcher = Launcher("tests.fakes.runtime")
@@ -74,6 +101,37 @@ async def launcher():
 @pytest.fixture
 def shelf(tmp_path):
     return Shelf(tmp_path)
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+async def crowd(settings, shelf, launcher, clock):
+    """Makes registries whose budget is `room` MiB, where a model takes `sizes` of it, 100 unless said; on `clock`."""
+    made = []
+
+    def make(room=200, sizes=None, load_wait_s=20, keep_alive=-1, probe=None):
+        sizes = sizes if sizes is not None else {}
+        changed = {"cpu_memory_budget_mb": room, "load_wait_s": load_wait_s, "keep_alive": keep_alive}
+        registry = Crowd(
+            settings.model_copy(update=changed),
+            Loader(settings, shelf, launcher),
+            probe or Probe(),
+            clock,
+            lambda inspection, settings, gpus: [Placement("cpu", {"cpu": sizes.get(inspection.spec.name, 100) * MIB})],
+        )
+        made.append(registry)
+        return registry
+
+    yield make
+    for registry in made:
+        await registry.stop()
+        assert registry.records() == []
+        assert registry.room.ledger.names == ()
+        assert registry.room.ledger.waiting == ()
 
 
 @pytest.fixture
