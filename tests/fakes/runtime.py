@@ -10,6 +10,7 @@ import ctypes
 import os
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from threading import Event
@@ -24,6 +25,8 @@ from core.worker.forkserver import ForkServer
 from core.worker.runtimes.base import ContextLost, Row
 from core.worker.tasks.base import Prepared
 from tests.fakes.generator import CONTEXT, Writer
+
+_CHILD = "held = bytes(range(256)) * (1 << 17); print('ready', flush=True); import time; time.sleep(60)"  # 32 MiB
 
 
 def obey(command: str) -> None:
@@ -43,6 +46,9 @@ def obey(command: str) -> None:
         case ["flood"]:
             for _ in range(1600):
                 os.write(2, b"x" * 65535 + b"\n")
+        case ["child"]:
+            child = subprocess.Popen([sys.executable, "-c", _CHILD], stdout=subprocess.PIPE, start_new_session=True)
+            child.stdout.readline()
         case ["oom"]:
             raise InsufficientMemory("The device is full.")
         case ["context"]:
