@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from core.errors import CallerError, CorruptModel, InvalidRequest, NoSupportedTask, TaskNotSupported
+from core.halves import halves_of
 from core.hub.architectures import (
     CAUSAL_TYPES,
     ENCODER_TYPES,
@@ -65,6 +66,8 @@ def identify(files: Files, spec: ModelSpec, *, pickle_allowed: bool) -> Inspecti
     warnings = _weight_warnings(files, weights)
     runtime = _runtime(files, spec, facts, weights, warnings)
     tasks = _tasks(files, spec, facts, tensors, warnings)
+    if weights.file is not None:
+        _check_halves(files, weights.file, tasks)
     if tasks == (Task.TEXT_GENERATION,) and not _has_chat_template(files, facts):
         warnings.append("It has no chat template; in a chat, its turns are written one under another in plain words.")
     folders = _support_folders(facts, weights)
@@ -134,6 +137,21 @@ def _labels(files: Files, config: dict[str, Any], architecture: str) -> tuple[st
     if len(pairs) > MAX_LABELS or [index for index, _ in pairs] != list(range(len(pairs))):
         raise CorruptModel(f"id2label in config.json of {files.name} does not number its labels from 0.")
     return tuple(label for _, label in pairs)
+
+
+def _check_halves(files: Files, graph: str, tasks: tuple[Task, ...]) -> None:
+    """Raises NoSupportedTask where what the graphs are and what the model does are not of one kind."""
+    is_whole, is_wanted = halves_of(graph, files.sizes) is not None, tasks[0] in TEXT_TO_TEXT_TASKS
+    if is_wanted and not is_whole:
+        raise NoSupportedTask(
+            f"{files.name} is an encoder-decoder, and {graph} is one graph. As ONNX files it takes encoder_model.onnx "
+            "and a decoder beside it. Choose such files, or a repository with safetensors."
+        )
+    if is_whole and not is_wanted:
+        raise NoSupportedTask(
+            f"{graph} of {files.name} is a half of an encoder-decoder, which does not do {tasks[0]} here. "
+            f"It runs models for {', '.join(TEXT_TO_TEXT_TASKS)}."
+        )
 
 
 def _weight_warnings(files: Files, weights: Weights) -> list[str]:

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from core.errors import CallerError, CorruptModel, InvalidRequest, NoSupportedTask, PickleRefused
+from core.halves import halves_of
 from core.hub.files import Files, safe_path
 from core.hub.graph import external_data
 from core.hub.tensors import shards_of
@@ -44,7 +45,7 @@ class Weights:
     format: Format
     paths: tuple[str, ...]  # the files with tensors
     index: str | None = None  # that names them, when there is more than one
-    file: str | None = None  # the ONNX graph
+    file: str | None = None  # the ONNX graph; of an encoder-decoder the decoder's
 
 
 def choose_weights(files: Files, spec: ModelSpec, folders: tuple[str, ...], *, pickle_allowed: bool) -> Weights:
@@ -137,6 +138,11 @@ def _choose_onnx(files: Files, folders: tuple[str, ...]) -> str:
     graphs = [path for path in files.sizes if path.endswith(".onnx")]
     order = (*_ONNX_ORDER, *(_join(folder, each) for folder in folders for each in _ONNX_ORDER))
     chosen = next((path for path in order if path in files.sizes), None)
+    if chosen is None:
+        halves = [each for path in graphs if (each := halves_of(path, files.sizes))]
+        # full precision has the shortest name; a merged decoder is one file
+        best = min(halves, key=lambda each: (len(each.encoder), len(each.paths)), default=None)
+        chosen = best.first if best else None
     if chosen is None and (len(graphs) == 1 or any(_is_half(files, path) for path in graphs)):
         chosen = graphs[0]
     if chosen is not None:
@@ -152,16 +158,26 @@ def _onnx(files: Files, path: str) -> Weights:
     A graph is read for them when it is here or small. A large one on the Hub is not, since that would fetch most of
     it: the files named after it are taken, and `Hub.fetch` reads it once it is here.
     """
+    halves = halves_of(path, files.sizes)
+    if halves is not None:
+        tensors = (_with_data(files, each) for each in halves.paths)
+        return Weights(
+            Format.ONNX, tuple(dict.fromkeys(each for every in tensors for each in every)), file=halves.first
+        )
     if _is_half(files, path):
         raise NoSupportedTask(
-            f"{path} of {files.name} is one half of an encoder-decoder, and ONNX files of those are not run here. "
-            "Choose a repository with safetensors, and leave `runtime` and `file` out."
+            f"{path} of {files.name} is one half of an encoder-decoder. Beside encoder_model.onnx it takes "
+            "decoder_model_merged.onnx, or decoder_model.onnx and decoder_with_past_model.onnx, of the same precision. "
+            "Choose a file that has them, or a repository with safetensors."
         )
+    return Weights(Format.ONNX, _with_data(files, path), file=path)
+
+
+def _with_data(files: Files, path: str) -> tuple[str, ...]:
     if files.directory is not None or files.sizes[path] <= _SMALL_GRAPH:
-        return Weights(Format.ONNX, (path, *external_data(files, path)), file=path)
+        return (path, *external_data(files, path))
     beside = (f"{path}_data", f"{path}.data")
-    data = tuple(each for each in files.sizes if each.startswith(beside))
-    return Weights(Format.ONNX, (path, *data), file=path)
+    return (path, *(each for each in files.sizes if each.startswith(beside)))
 
 
 def _is_half(files: Files, path: str) -> bool:

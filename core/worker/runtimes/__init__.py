@@ -19,6 +19,7 @@ GENERATORS: dict[tuple[Runtime, bool], str] = {  # runtime, whether the model is
     (Runtime.TRANSFORMERS, False): "core.worker.runtimes.transformers_decoder",
     (Runtime.TRANSFORMERS, True): "core.worker.runtimes.transformers_seq2seq",
     (Runtime.ONNXRUNTIME, False): "core.worker.runtimes.onnxruntime_decoder",
+    (Runtime.ONNXRUNTIME, True): "core.worker.runtimes.onnxruntime_seq2seq",
     (Runtime.LLAMA_CPP, False): "core.worker.runtimes.llama_cpp",
 }
 

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-from core.errors import CorruptModel
 from core.types import ModelInfo, Task
 from core.types import Runtime as RuntimeName
 from core.worker.devices import guarded, is_full, is_lost, pick_device
 from core.worker.generation.base import Chunk
-from core.worker.generation.codec import HFCodec, hf_codec
+from core.worker.generation.codec import HFCodec
 from core.worker.runtimes.base import LoadRequest, Progress
 from core.worker.runtimes.generator_loading import generation_length
 from core.worker.runtimes.loading import quiet
 from core.worker.runtimes.onnxruntime_cache import Cache, Held, empty, gathered, is_whole
+from core.worker.runtimes.onnxruntime_generator import PREFILL_TOKENS, cached_tokens, check_scores, read_codec
 from core.worker.runtimes.onnxruntime_graph import Graph, read_graph
 from core.worker.runtimes.onnxruntime_session import graph_file, open_session
 from core.worker.runtimes.repository import loading_errors, refuse_code
 
-PREFILL_TOKENS = {"cpu": 128, "cuda": 2048}
 MAX_LOGITS = 64 * 1024 * 1024  # numbers in one pass; most graphs give those of every token
-CACHE_BYTES = 4 * 1024**3  # of all slots, unless `max_cached_tokens` says otherwise; taken as it is needed
 _UNEVEN = 2  # how many times as long as the shortest of a batch its longest may be,
 _SHORT = 128  # above so many tokens
 _TOLERANCE = {np.float32: 1e-4, np.float16: 2e-2}  # share of the largest score; rounding is some 1e-6 and 5e-3
@@ -48,11 +44,10 @@ class OnnxDecoder:
     ) -> None:
         kind = device.partition(":")[0]
         context = generation_length(request, config)
-        cached = request.max_cached_tokens or min(context * request.max_sequences, CACHE_BYTES // graph.token_bytes)
         self.name = request.name
         self.codec = codec
         self.max_sequences = request.max_sequences
-        self.max_cached_tokens = max(cached, context)
+        self.max_cached_tokens = cached_tokens(request, context, graph.token_bytes)
         self._session = session
         self._graph = graph
         self._device = device
@@ -163,17 +158,7 @@ class OnnxDecoder:
         long, short = [[token % self.codec.size for token in range(3, 3 + 5 * count, 5)] for count in (16, 3)]
         (scores,) = self._read([0], [long])
         self._slots.clear()
-        highest = max((*self.codec.encode("a 가"), *self.codec.eos_ids), default=0)
-        if len(scores) < self.codec.size or highest >= self.codec.size:
-            raise CorruptModel(
-                f"The tokenizer of {self.name} gives the token {highest:,} and its graph {len(scores):,} scores: the "
-                "files do not belong together. Download the model again, or tell its author."
-            )
-        if np.isnan(scores).any():
-            raise CorruptModel(
-                f"{self.name} computes NaN: its weights are damaged, or too large for {self.info.dtype}. Fetch the "
-                "file again, or choose another one."
-            )
+        check_scores(self.name, self.codec, scores)
         if self._graph.has_branches:
             self._reads_on = self._reads_several(long)
         if not self._reads_on:  # so that a prompt is read at once
@@ -222,12 +207,8 @@ def load(request: LoadRequest, on_progress: Progress) -> OnnxDecoder:
     refuse_code(request)
     device = pick_device(request.device)
     path = graph_file(request, _DEFAULT_FILES)
-    home = Path(request.path) if (Path(request.path) / "config.json").is_file() else path.parent
     with loading_errors(request):
-        config = AutoConfig.from_pretrained(home, local_files_only=True, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(home, local_files_only=True, trust_remote_code=False)
-        codec = hf_codec(tokenizer, _generation_config(home, config), request.name)
-        codec.size = min(codec.size, config.get_text_config(decoder=True).vocab_size)
+        config, _, codec = read_codec(request, path, HFCodec)
         alone = replace(request, passes=1)  # steps follow one another
         session = guarded(lambda: open_session(alone, path, device), device, f"loading {request.name}")
         runtime = OnnxDecoder(request, session, read_graph(session, config, request.name), config, codec, device)
@@ -235,9 +216,3 @@ def load(request: LoadRequest, on_progress: Progress) -> OnnxDecoder:
     with loading_errors(request):
         guarded(runtime.warm, device, f"warming {request.name}")
     return runtime
-
-
-def _generation_config(home: Path, config: Any) -> GenerationConfig:
-    if (home / "generation_config.json").is_file():
-        return GenerationConfig.from_pretrained(home, local_files_only=True)
-    return GenerationConfig.from_model_config(config)

@@ -16,7 +16,7 @@ _PRESENT = ("present", "present_key_values")
 _PLAIN = frozenset(
     ("input_ids", "attention_mask", "position_ids", "use_cache_branch", "num_logits_to_keep", "logits_to_keep")
 )
-_DTYPES = {
+DTYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
     "tensor(int64)": np.int64,
@@ -80,7 +80,7 @@ def read_graph(session: Any, config: Any, name: str) -> Graph:
     foreign = [each for each in inputs if each not in _PLAIN and each not in pasts]
     if not pasts or foreign or not {"input_ids"} <= inputs.keys() or "logits" not in outputs:
         raise _unknown(name, list(inputs), outputs, foreign)
-    unknown = [each for each in inputs if inputs[each].type not in _DTYPES]
+    unknown = [each for each in inputs if inputs[each].type not in DTYPES]
     if unknown:
         raise LoadFailed(
             f"The graph of {name} takes {inputs[unknown[0]].type} as {unknown[0]}, which cannot be given to it here. "
@@ -88,7 +88,7 @@ def read_graph(session: Any, config: Any, name: str) -> Graph:
         )
     return Graph(
         tuple(_past(inputs[each], outputs, config, name) for each in pasts),
-        {each: _DTYPES[inputs[each].type] for each in inputs if each in _PLAIN},
+        {each: DTYPES[inputs[each].type] for each in inputs if each in _PLAIN},
     )
 
 
@@ -118,4 +118,4 @@ def _past(value: Any, outputs: set[str], config: Any, name: str) -> Past:
     heads, head_dim = (size if isinstance(size, int) else None for size in value.shape[1::2])
     heads = heads or getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_dim = head_dim or getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return Past(value.name, target, heads, head_dim, _DTYPES[value.type])
+    return Past(value.name, target, heads, head_dim, DTYPES[value.type])

@@ -11,33 +11,18 @@ import numpy as np
 import torch
 from transformers import AutoModelForSeq2SeqLM
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
-from transformers.generation import logits_process
+from transformers.generation.logits_process import LogitsProcessorList
 from transformers.modeling_outputs import BaseModelOutput
 
 from core.types import TEXT_TO_TEXT_TASKS, ModelInfo
 from core.types import Runtime as RuntimeName
 from core.worker.devices import guarded
 from core.worker.generation.base import Chunk
-from core.worker.generation.chat_template import ChatTemplate
-from core.worker.generation.codec import HFCodec
 from core.worker.runtimes.base import LoadRequest, Progress
 from core.worker.runtimes.generator_loading import cached_tokens, generation_length, load_generator
 from core.worker.runtimes.keyvalues import KeyValues
+from core.worker.runtimes.seq2seq import Seq2SeqCodec, beginning, prefix_of, rules_of
 from core.worker.runtimes.transformers_decoder import PREFILL_TOKENS
-
-
-class Seq2SeqCodec(HFCodec):
-    """A prompt always has its end token, and the words that tell the model its task where it was trained with some."""
-
-    def __init__(self, tokenizer: Any, generation_config: Any, template: ChatTemplate) -> None:
-        super().__init__(tokenizer, generation_config, template)
-        self.prefix = ""
-
-    def encode(self, text: str) -> list[int]:
-        return super().encode(text if text.startswith(self.prefix) else self.prefix + text)
-
-    def encode_chat(self, text: str) -> list[int]:
-        return super().encode(text)
 
 
 @dataclass(slots=True)
@@ -47,7 +32,7 @@ class _Reading:
     encoded: BaseModelOutput  # last_hidden_state (1, tokens, width)
     own: KeyValues
     cache: EncoderDecoderCache
-    rules: logits_process.LogitsProcessorList
+    rules: LogitsProcessorList
     tokens: list[int] = field(default_factory=list)
 
 
@@ -61,7 +46,7 @@ class TransformersSeq2Seq:
         self.codec = codec
         self.max_sequences = request.max_sequences
         self.prefill_tokens = PREFILL_TOKENS[device.partition(":")[0]]
-        self._begin = _begin(model)
+        self._begin = beginning(model.generation_config)
         # all that is written is read again but its last token, so that one token before it fits
         context = generation_length(request, model.config) - len(self._begin) + 1
         self.max_cached_tokens = cached_tokens(request, model, context, device)
@@ -75,8 +60,7 @@ class TransformersSeq2Seq:
             parameters=model.num_parameters(),
             max_sequences=request.max_sequences,
         )
-        own = (getattr(model.config, "task_specific_params", None) or {}).get(str(request.tasks[0]), {})
-        codec.prefix = str(own.get("prefix") or "")
+        codec.prefix = prefix_of(model.config, request.tasks[0])
         self._model = model
         self._device = device
         self._slots: dict[int, _Reading] = {}
@@ -90,7 +74,7 @@ class TransformersSeq2Seq:
             encoder = self._model.get_encoder()
             encoded = guarded(lambda: encoder(ids, attention_mask=torch.ones_like(ids)), self._device, doing)
             own = KeyValues()
-            rules = self._rules(ids)
+            rules = rules_of(self._model.generation_config, self.codec.eos_ids, ids)
             self._slots[slot] = _Reading(encoded, own, EncoderDecoderCache(own, DynamicCache()), rules)
         return list(self._begin)
 
@@ -122,35 +106,6 @@ class TransformersSeq2Seq:
         written: Any = torch.tensor([reading.tokens], device=self._device)
         row: np.ndarray = reading.rules(written, scores)[0].cpu().numpy()
         return row
-
-    def _rules(self, prompt: Any) -> logits_process.LogitsProcessorList:
-        """What the model's own settings forbid it to write: Marian its padding, BART to repeat itself …"""
-        config = self._model.generation_config
-        ends = sorted(self.codec.eos_ids)
-        found: list[logits_process.LogitsProcessor] = []
-        if config.no_repeat_ngram_size:
-            found.append(logits_process.NoRepeatNGramLogitsProcessor(config.no_repeat_ngram_size))
-        if config.encoder_no_repeat_ngram_size:
-            size = config.encoder_no_repeat_ngram_size
-            found.append(logits_process.EncoderNoRepeatNGramLogitsProcessor(size, prompt))
-        if config.bad_words_ids:
-            found.append(logits_process.NoBadWordsLogitsProcessor(config.bad_words_ids, ends))
-        if config.min_length and ends:
-            found.append(logits_process.MinLengthLogitsProcessor(config.min_length, ends, self._device))
-        if config.suppress_tokens:
-            found.append(logits_process.SuppressTokensLogitsProcessor(config.suppress_tokens, self._device))
-        return logits_process.LogitsProcessorList(found)
-
-
-def _begin(model: Any) -> list[int]:
-    """The tokens that every answer begins with, which are not part of its text."""
-    config = model.generation_config
-    start = config.decoder_start_token_id
-    if isinstance(start, list):
-        start = start[0]
-    if start is None:
-        start = config.bos_token_id if config.bos_token_id is not None else config.pad_token_id or 0
-    return [start] if config.forced_bos_token_id is None else [start, config.forced_bos_token_id]
 
 
 def load(request: LoadRequest, on_progress: Progress) -> TransformersSeq2Seq:

@@ -312,14 +312,60 @@ class TestOnnx:
         assert inspect(folder).runtime is Runtime.TRANSFORMERS
         assert inspect(folder, runtime=Runtime.ONNXRUNTIME).spec.file == "onnx/model.onnx"
 
-    @pytest.mark.parametrize("decoder", ["decoder_model_merged.onnx", "decoder_model.onnx"])
-    def test_halves_of_an_encoder_decoder_are_refused(self, tmp_path: Path, decoder: str) -> None:
-        config = {"architectures": ["T5ForConditionalGeneration"], "model_type": "t5"}
-        names = ["onnx/encoder_model.onnx", f"onnx/{decoder}"]
-        folder = write_repository(tmp_path / "m", config, None, dict.fromkeys(names, b""))
-        for file in (None, *names):
+    def seq2seq(self, folder: Path, *names: str, **config: Any) -> Path:
+        own = {"architectures": ["T5ForConditionalGeneration"], "model_type": "t5", **config}
+        return write_repository(folder, own, None, {f"onnx/{name}.onnx": b"" for name in names})
+
+    ALL = ("decoder_model", "decoder_model_merged", "decoder_with_past_model", "encoder_model")
+
+    @pytest.mark.parametrize(
+        ("names", "chosen"),
+        [
+            (ALL, ("encoder_model", "decoder_model_merged")),
+            (("encoder_model", "decoder_model", "decoder_with_past_model"), None),
+            ((*ALL, *(f"{name}_quantized" for name in ALL)), ("encoder_model", "decoder_model_merged")),
+            (tuple(f"{name}_q4" for name in ALL), ("encoder_model_q4", "decoder_model_merged_q4")),
+        ],
+    )
+    def test_an_encoder_decoder_needs_both_halves(
+        self, tmp_path: Path, names: tuple[str, ...], chosen: tuple[str, ...] | None
+    ) -> None:
+        inspection = inspect(self.seq2seq(tmp_path / "m", *names))
+        assert (inspection.runtime, inspection.tasks[0]) == (Runtime.ONNXRUNTIME, Task.TEXT2TEXT_GENERATION)
+        graphs = {path for path in paths(inspection) if path.endswith(".onnx")}
+        assert graphs == {f"onnx/{name}.onnx" for name in chosen or names}
+        assert inspection.spec.file == f"onnx/{(chosen or names)[1]}.onnx"
+
+    def test_a_file_says_the_precision(self, tmp_path: Path) -> None:
+        folder = self.seq2seq(tmp_path / "m", *self.ALL, *(f"{name}_quantized" for name in self.ALL))
+        for file, merged in (("encoder_model", True), ("decoder_model_merged", True), ("decoder_model", False)):
+            for ending in ("", "_quantized"):
+                inspection = inspect(folder, file=f"onnx/{file}{ending}.onnx")
+                decoder = f"onnx/decoder_model{'_merged' if merged else ''}{ending}.onnx"
+                assert inspection.spec.file == decoder
+                assert f"onnx/encoder_model{ending}.onnx" in paths(inspection)
+                assert (f"onnx/decoder_with_past_model{ending}.onnx" in paths(inspection)) is not merged
+
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ("encoder_model", "decoder_model"),
+            ("encoder_model", "decoder_model_merged_q4"),
+            ("encoder_model", "decoder_with_past_model"),
+        ],
+    )
+    def test_half_of_an_encoder_decoder_is_refused(self, tmp_path: Path, names: tuple[str, ...]) -> None:
+        folder = self.seq2seq(tmp_path / "m", *names)
+        for file in (None, *(f"onnx/{name}.onnx" for name in names)):
             with pytest.raises(NoSupportedTask, match="one half of an encoder-decoder"):
                 inspect(folder, file=file)
+
+    def test_graphs_of_another_kind_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(NoSupportedTask, match=r"and onnx/model\.onnx is one graph"):
+            inspect(self.seq2seq(tmp_path / "t5", "model"))
+        config = {"architectures": ["BartForSequenceClassification"], "model_type": "bart"}
+        with pytest.raises(NoSupportedTask, match="does not do text-classification here"):
+            inspect(self.seq2seq(tmp_path / "bart", *self.ALL, **config))
 
     def test_a_runtime_without_its_files_is_refused(self, tmp_path: Path) -> None:
         folder = write_repository(tmp_path / "m", bert_config(), CLASSIFIER)
