@@ -95,6 +95,29 @@ class RepoFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Anatomy:
+    """The sizes of a model as its headers and configuration say them: what a plan is reckoned from.
+
+    Numbers are of the weights, as many as there are; 0 and empty where nothing is said.
+    """
+
+    tensor_bytes: int = 0  # of all weights as they are stored
+    floats: int = 0  # numbers that a load brings to its own precision
+    fixed_bytes: int = 0  # of tensors that stay as they are stored: integers, packed numbers
+    linear: int = 0  # of the floats, in the matrices that bitsandbytes quantises
+    linear_rows: int = 0  # of those matrices, each with a scale in 8 bits
+    layer_bytes: int = 0  # of a GGUF file's layers, which may lie on a GPU
+    layers: int = 0  # of the part that writes, where the model has two
+    hidden: int = 0  # width of a token
+    intermediate: int = 0  # width inside of a layer
+    heads: int = 0
+    vocabulary: int = 0
+    cache_numbers: int = 0  # in the keys and values of one token, all layers, grouped heads counted
+    plain_cache_numbers: int = 0  # the same as it follows from heads and width alone, without a head's own width
+    cross_attends: bool = False  # an encoder-decoder, which also keeps keys and values of what it has read
+
+
+@dataclass(frozen=True, slots=True)
 class Inspection:
     """What a repository is, told from its small files and headers, before any weights move."""
 
@@ -113,10 +136,78 @@ class Inspection:
     dtype: str | None  # as stored
     license: str | None
     warnings: tuple[str, ...]
+    anatomy: Anatomy = field(default_factory=Anatomy)
 
     @property
     def download_bytes(self) -> int:
         return 0 if self.local else sum(file.size for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a load takes of one device, in bytes."""
+
+    device: str
+    weights: int = 0
+    cache: int = 0  # keys and values of all answers at once
+    activations: int = 0  # numbers of the largest pass
+    overhead: int = 0  # the process, its libraries, the device's context
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.cache + self.activations + self.overhead
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRoom:
+    """What there is on one device, in bytes."""
+
+    device: str
+    limit: int  # that models may take in all
+    held: int  # that those in memory count for
+
+    @property
+    def free(self) -> int:
+        return max(0, self.limit - self.held)
+
+
+class Fit(StrEnum):
+    """Whether a load fits, and if not, what would make it."""
+
+    FITS = "fits"
+    AFTER_UNLOADING = "fits_after_unloading"
+    QUANTIZED = "fits_as"
+    SPLIT = "fits_with_gpu_layers"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Whether and how a model fits in memory, reckoned from headers before any weights move."""
+
+    inspection: Inspection
+    device: str
+    dtype: str  # that it computes in; of a GGUF file, how it is quantised
+    context_length: int | None  # tokens of one text, or of a prompt and its answer
+    max_sequences: int | None  # answers at once; None: it writes none
+    cached_tokens: int  # of all answers together
+    needs: tuple[Need, ...]
+    rooms: tuple[DeviceRoom, ...]
+    disk_free: int  # bytes, where it would be downloaded to
+    fit: Fit
+    unload: tuple[str, ...] = ()  # models whose end makes room
+    quantizations: tuple[Quantization, ...] = ()  # with which it fits beside what is in memory
+    gpu_layers: int | None = None  # with which it fits
+    shorter_context: int | None = None  # tokens with which it fits
+    measured: dict[str, int] | None = None  # bytes by device, as it was last seen to take
+
+    @property
+    def total(self) -> int:
+        return sum(need.total for need in self.needs)
+
+    @property
+    def fits_on_disk(self) -> bool:
+        return self.inspection.download_bytes <= self.disk_free
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ class GgufHeader:
     license: str | None
     context_length: int | None  # tokens
     embedding_length: int | None
+    feed_forward_length: int | None
     block_count: int | None  # layers
     head_count: int | None
     head_counts_kv: tuple[int, ...]  # one for all layers, or one each
@@ -53,6 +54,7 @@ class GgufHeader:
     tensors: int
     parameters: int
     tensor_bytes: int
+    layer_bytes: int  # of the tensors that belong to a layer
 
     @property
     def cache_bytes(self) -> int | None:
@@ -83,8 +85,7 @@ def read_gguf(files: Files, path: str) -> GgufHeader:
         if key in values:
             raise cursor.fail(f"says {key[:80]!r} twice")
         values[key] = _kept(key, _read_value(cursor, cursor.number("I"), is_vocabulary=key == _TOKENS))
-    counts, tensor_bytes = _read_tensors(cursor, tensors, _alignment(cursor, values))
-    return _header(cursor, version, values, counts, tensors, tensor_bytes)
+    return _header(cursor, version, values, _read_tensors(cursor, tensors, _alignment(cursor, values)))
 
 
 def _read_value(cursor: Cursor, kind: int, *, is_vocabulary: bool) -> Any:
@@ -136,11 +137,19 @@ def _alignment(cursor: Cursor, values: dict[str, Any]) -> int:
     return alignment
 
 
-def _read_tensors(cursor: Cursor, count: int, alignment: int) -> tuple[Counter[str], int]:
-    """Elements by kind of tensor, and the tensors' bytes, once they lie in the file one behind the other."""
+@dataclass(frozen=True, slots=True)
+class _Tensors:
+    names: frozenset[str]
+    counts: Counter[str]  # elements by kind
+    total: int  # bytes
+    of_layers: int  # bytes
+
+
+def _read_tensors(cursor: Cursor, count: int, alignment: int) -> _Tensors:
+    """What the tensors are, once they lie in the file one behind the other."""
     names: set[str] = set()
     counts: Counter[str] = Counter()
-    total, expected, end = 0, 0, 0
+    total, of_layers, expected, end = 0, 0, 0, 0
     for _ in range(count):
         name = cursor.text(MAX_NAME)
         kind, elements, size, offset = _read_entry(cursor, name)
@@ -151,12 +160,13 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> tuple[Counter[s
         names.add(name)
         counts[kind] += elements
         total += size
+        of_layers += size if name.startswith("blk.") else 0
         end = offset + size
         expected = _aligned(end, alignment)
     start = _aligned(cursor.position, alignment)
     if count and start + end > cursor.size:
         raise cursor.fail(f"is cut: it has {cursor.size:,} bytes and its tensors end at {start + end:,}")
-    return counts, total
+    return _Tensors(frozenset(names), counts, total, of_layers)
 
 
 def _read_entry(cursor: Cursor, name: str) -> tuple[str, int, int, int]:
@@ -181,9 +191,7 @@ def _aligned(value: int, alignment: int) -> int:
     return -(-value // alignment) * alignment
 
 
-def _header(
-    cursor: Cursor, version: int, values: dict[str, Any], counts: Counter[str], tensors: int, tensor_bytes: int
-) -> GgufHeader:
+def _header(cursor: Cursor, version: int, values: dict[str, Any], tensors: _Tensors) -> GgufHeader:
     architecture = _text(values, "general.architecture") or ""
 
     def number(name: str) -> int | None:
@@ -205,6 +213,7 @@ def _header(
         license=_text(values, "general.license"),
         context_length=number("context_length"),
         embedding_length=embedding,
+        feed_forward_length=number("feed_forward_length"),
         block_count=number("block_count"),
         head_count=heads,
         head_counts_kv=_counts(values.get(f"{architecture}.attention.head_count_kv", heads)),
@@ -212,12 +221,13 @@ def _header(
         value_length=number("attention.value_length") or of_head,
         vocabulary=tokens.count if isinstance(tokens, _Length) else number("vocab_size"),
         chat_template=_text(values, "tokenizer.chat_template", MAX_STRING),
-        file_type=_file_type(values, counts),
+        file_type=_file_type(values, tensors.counts),
         part=part,
         parts=max(parts, 1),
-        tensors=tensors,
-        parameters=counts.total(),
-        tensor_bytes=tensor_bytes,
+        tensors=len(tensors.names),
+        parameters=tensors.counts.total(),
+        tensor_bytes=tensors.total,
+        layer_bytes=tensors.of_layers,
     )
 
 

@@ -12,7 +12,9 @@ from core.hub.files import Files
 MAX_STRING = 1 << 20  # bytes; a chat template is the longest that is met
 MAX_TOKENS = 1 << 20
 MAX_HEADER = 128 * 1024 * 1024  # bytes; most of it is the vocabulary
-_FIRST_READ, _LATER_READ = 256 * 1024, 4 * 1024 * 1024  # bytes; far away each read is a request
+# Bytes of the first read, the second, and each that follows: far away each is a request. A vocabulary of 250,000
+# tokens with its merges takes three.
+_READS = 256 * 1024, 4 * 1024 * 1024, 16 * 1024 * 1024
 
 
 class Cursor:
@@ -23,6 +25,7 @@ class Cursor:
         self.size = files.sizes[path]
         self.position = 0
         self._data = bytearray()  # the file's beginning, as far as it has been read
+        self._reads = 0
 
     def fail(self, why: str) -> CorruptModel:
         return CorruptModel(f"{self._path} of {self._files.name} {why}. Fetch the file again.")
@@ -42,7 +45,8 @@ class Cursor:
         if end > MAX_HEADER:
             raise self.fail(f"has a header of more than {MAX_HEADER:,} bytes")
         have = len(self._data)
-        ahead = _LATER_READ if have else _FIRST_READ
+        ahead = _READS[min(self._reads, len(_READS) - 1)]
+        self._reads += 1
         wanted = min(max(end - have, ahead), self.size - have, MAX_HEADER - have)
         self._data += self._files.read(self._path, have, wanted)
         if len(self._data) < end:

@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from core.errors import BerthError, CorruptModel, InvalidRequest, NoSupportedTask, TaskNotSupported
+from core.hub.anatomy import of_gguf
 from core.hub.files import Files, safe_path
 from core.hub.gguf import GgufHeader, read_gguf
 from core.hub.source import QUANTIZATION, split_variant
 from core.types import Inspection, ModelSpec, RepoFile, Runtime, Task
 
 MIN_CONTEXT = 8  # tokens
+_FEW_PARTS = 2  # of a split model on the Hub, whose headers are read before they are here
 _ENDING = ".gguf"
 _SPLIT = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 _QUANTIZATION = re.compile(rf"(?:^|[-._/])({QUANTIZATION})(?=[-._/]|$)", re.IGNORECASE)
@@ -50,9 +52,10 @@ def identify_gguf(files: Files, spec: ModelSpec) -> Inspection:
     warnings: list[str] = []
     path = _choose(files, spec, warnings)
     paths = _parts(files, path)
-    headers = [read_gguf(files, each) for each in paths]
+    is_near = files.directory is not None or len(paths) <= _FEW_PARTS  # far away each header is a request
+    headers = [read_gguf(files, each) for each in (paths if is_near else paths[:1])]
     header = headers[0]
-    _check_parts(files, path, headers)
+    _check_parts(files, path, headers, len(paths))
     _check_architecture(files, path, header)
     _check_options(files, spec)
     if header.chat_template is None:
@@ -68,11 +71,12 @@ def identify_gguf(files: Files, spec: ModelSpec) -> Inspection:
         architecture=header.architecture,
         labels=(),
         context_length=_context_length(files, spec, header),
-        parameters=sum(each.parameters for each in headers) or None,
+        parameters=sum(each.parameters for each in headers) or None if is_near else None,
         weight_bytes=sum(files.sizes[each] for each in paths),
         dtype=header.file_type,
         license=files.card.license or header.license,
         warnings=tuple(warnings),
+        anatomy=of_gguf(headers, sum(files.sizes[each] for each in paths)),
     )
 
 
@@ -154,9 +158,9 @@ def _parts(files: Files, path: str) -> list[str]:
     return parts
 
 
-def _check_parts(files: Files, path: str, headers: list[GgufHeader]) -> None:
+def _check_parts(files: Files, path: str, headers: list[GgufHeader], parts: int) -> None:
     said = [(header.part, header.parts) for header in headers]
-    if said != [(index, len(headers)) for index in range(len(headers))]:
+    if said != [(index, parts) for index in range(len(headers))]:
         raise CorruptModel(f"{path} of {files.name} and the parts beside it are not of one model. Fetch them again.")
 
 

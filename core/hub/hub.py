@@ -12,11 +12,13 @@ from core.errors import BerthError, CorruptModel, HubBusy, HubUnreachable, Inval
 from core.halves import halves_of
 from core.hub.cache import cached_snapshot, has_files, repository_folder
 from core.hub.files import open_directory, open_file
+from core.hub.gguf_repository import identify_gguf
 from core.hub.graph import external_data
 from core.hub.identify import identify
 from core.hub.process import ask
 from core.hub.source import DEFAULT_REVISION, STARTER_PREFIX, Source, parse_hub_id, parse_revision, parse_source
-from core.types import FileProgress, Inspection, ModelSpec, RepoFile, Runtime, Task
+from core.hub.tensors import read_tensors
+from core.types import Anatomy, FileProgress, Inspection, ModelSpec, RepoFile, Runtime, Task
 
 _MAX_INSPECTIONS = 4  # processes at once that ask the Hub what a repository is
 
@@ -101,6 +103,8 @@ class Hub:
         path = Path(await ask(request, on_progress))
         if inspection.runtime is Runtime.ONNXRUNTIME:
             await asyncio.to_thread(_check_graph, _shown_name(source), path, str(spec.file))
+        else:
+            await asyncio.to_thread(_check_headers, _shown_name(source), path, inspection)
         return path
 
     def _source(self, spec: ModelSpec, *, admin: bool) -> Source:
@@ -191,11 +195,21 @@ def _check_graph(name: str, directory: Path, file: str) -> None:
         external_data(files, each)
 
 
+def _check_headers(name: str, directory: Path, inspection: Inspection) -> None:
+    """Reads the headers of all parts, of which only the first were before they were here. Raises CorruptModel."""
+    files = open_directory(name, directory)
+    if inspection.runtime is Runtime.LLAMA_CPP:
+        identify_gguf(files, inspection.spec)
+    else:
+        read_tensors(files, [file.path for file in inspection.files if file.path.endswith(".safetensors")])
+
+
 def _decode_inspection(spec: ModelSpec, raw: dict[str, Any]) -> Inspection:
     """An Inspection as it crossed the pipe; the spec is the caller's own, with the file that was chosen."""
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
     values["spec"] = replace(spec, file=raw["spec"]["file"])
     values["files"] = tuple(RepoFile(**each) for each in raw["files"])
     values["runtime"] = Runtime(raw["runtime"])
+    values["anatomy"] = Anatomy(**raw["anatomy"])
     values["tasks"] = tuple(Task(each) for each in raw["tasks"])
     return Inspection(**values)

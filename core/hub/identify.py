@@ -7,6 +7,7 @@ from typing import Any
 
 from core.errors import CallerError, CorruptModel, InvalidRequest, NoSupportedTask, TaskNotSupported
 from core.halves import halves_of
+from core.hub.anatomy import of_configuration, of_graphs
 from core.hub.architectures import (
     CAUSAL_TYPES,
     ENCODER_TYPES,
@@ -19,12 +20,15 @@ from core.hub.architectures import (
 )
 from core.hub.files import Files, read_document, read_map
 from core.hub.gguf_repository import identify_gguf, is_gguf
+from core.hub.graph import read_graph_tensors
 from core.hub.refusals import refuse_foreign_modules, refuse_remote_code, refuse_scripts
-from core.hub.tensors import Tensors, read_tensors
+from core.hub.tensors import Tensors, read_index, read_tensors
 from core.hub.weights import Format, Weights, choose_weights, module_folders, support_files
-from core.types import TEXT_TO_TEXT_TASKS, Inspection, ModelSpec, RepoFile, Runtime, Task
+from core.types import TEXT_TO_TEXT_TASKS, Anatomy, Inspection, ModelSpec, RepoFile, Runtime, Task
 
 MAX_LABELS = 100_000
+SMALL_GRAPH = 8 * 1024 * 1024  # bytes; a larger one on the Hub is not read before it is here
+_FEW_SHARDS = 2  # whose headers are read on the Hub, a request each
 _NO_TENSORS = Tensors(0, 0, None, frozenset())
 _CLASSIFIERS = (Task.TEXT_CLASSIFICATION, Task.TOKEN_CLASSIFICATION)
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx", "max_seq_len")
@@ -62,7 +66,7 @@ def identify(files: Files, spec: ModelSpec, *, pickle_allowed: bool) -> Inspecti
             refuse_scripts(files.name, iter(files.sizes))
     weights = choose_weights(files, spec, facts.folders, pickle_allowed=pickle_allowed)
     safe = [path for path in weights.paths if path.endswith(".safetensors")]
-    tensors = read_tensors(files, safe) if safe else _NO_TENSORS
+    tensors = _read_tensors(files, safe, weights) if safe else _NO_TENSORS
     warnings = _weight_warnings(files, weights)
     runtime = _runtime(files, spec, facts, weights, warnings)
     tasks = _tasks(files, spec, facts, tensors, warnings)
@@ -88,7 +92,28 @@ def identify(files: Files, spec: ModelSpec, *, pickle_allowed: bool) -> Inspecti
         dtype=tensors.dtype or _stated_dtype(facts.config),
         license=files.card.license,
         warnings=tuple(warnings),
+        anatomy=_anatomy(files, facts, weights, tensors),
     )
+
+
+def _read_tensors(files: Files, safe: list[str], weights: Weights) -> Tensors:
+    """Of all shards when they are here or few; else by their index, since each header far away is a request."""
+    if files.directory is None and weights.index in files.sizes and len(safe) > _FEW_SHARDS:
+        return read_index(files, str(weights.index), safe)
+    return read_tensors(files, safe)
+
+
+def _anatomy(files: Files, facts: _Facts, weights: Weights, tensors: Tensors) -> Anatomy:
+    """What the plan of a load is reckoned from."""
+    file_bytes = sum(files.sizes[path] for path in weights.paths)
+    if weights.format is Format.ONNX:
+        graphs = [path for path in weights.paths if path.endswith(".onnx")]
+        is_near = files.directory is not None or file_bytes <= SMALL_GRAPH
+        return of_graphs(
+            facts.config, [read_graph_tensors(files, path) for path in graphs] if is_near else [], file_bytes
+        )
+    width = 2 if _stated_dtype(facts.config) in ("float16", "bfloat16") else 4
+    return of_configuration(facts.config, tensors, file_bytes, width, two_parts=facts.model_type in SEQ2SEQ_TYPES)
 
 
 def _read_facts(files: Files) -> _Facts:

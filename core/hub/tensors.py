@@ -10,8 +10,8 @@ import json
 import re
 import struct
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 from core.errors import CorruptModel
@@ -26,9 +26,13 @@ _BITS = {
     "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64,
     "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
 }  # fmt: skip
+# What a load brings to the precision it computes in; other kinds are read as they are stored.
+FLOATS = frozenset(("F64", "F32", "F16", "BF16"))
 _NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I8": "int8", "U8": "uint8"}
 # Parts of a tensor's name that tell a head from a bare encoder.
 _HEADS = re.compile(r"(^|\.)(classifier|qa_outputs|cls|lm_head|vocab_projector|generator_lm_head|predictions|score)\.")
+# Tables that are looked up in; bitsandbytes leaves them and the heads as they are.
+_TABLES = re.compile(r"embed|shared|relative_attention_bias|(^|\.)(wte|wpe|word_emb|r_w_bias|r_r_bias)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +43,57 @@ class Tensors:
     weight_bytes: int
     dtype: str | None  # of most parameters
     heads: frozenset[str]  # names of the tensors outside of the encoder
+    floats: int = 0  # parameters that a load brings to its own precision
+    fixed_bytes: int = 0  # of the others
+    linear: int = 0  # of the floats, those in the matrices that bitsandbytes quantises
+    linear_rows: int = 0  # of those matrices
 
 
 def read_tensors(files: Files, paths: Iterable[str]) -> Tensors:
     """The headers of the safetensors files at `paths`. Raises CorruptModel for the first that is not sound."""
     counts: Counter[str] = Counter()
-    weight_bytes = 0
+    weight_bytes = linear = linear_rows = 0
     heads: set[str] = set()
     for path in paths:
         header, data_bytes = _read_header(files, path)
         counts += _check_header(header, data_bytes, f"{path} of {files.name}")
         weight_bytes += data_bytes
         heads.update(name for name in header if _HEADS.search(name))
+        for rows, columns in _matrices(header):
+            linear += rows * columns
+            linear_rows += rows
     top = counts.most_common(1)
     dtype = _NAMES.get(top[0][0], top[0][0].lower()) if top else None
-    return Tensors(counts.total(), weight_bytes, dtype, frozenset(heads))
+    fixed = sum(count * _BITS[kind] for kind, count in counts.items() if kind not in FLOATS) // 8
+    floats = sum(count for kind, count in counts.items() if kind in FLOATS)
+    return Tensors(counts.total(), weight_bytes, dtype, frozenset(heads), floats, fixed, linear, linear_rows)
+
+
+def _matrices(header: dict[str, Any]) -> Iterator[tuple[int, int]]:
+    """(rows, columns) of every matrix between two layers of numbers; `header` has been checked."""
+    for name, entry in header.items():
+        shape = entry["shape"]
+        is_inner = name.endswith(".weight") and len(shape) == 2 and entry["dtype"] in FLOATS
+        if is_inner and not _HEADS.search(name) and not _TABLES.search(name):
+            yield shape[0], shape[1]
+
+
+def read_index(files: Files, index_path: str, shards: Sequence[str]) -> Tensors:
+    """As `read_tensors`, of many shards that lie far away: the first one's header, and what their index says of all.
+
+    The other headers are read when they are here. Raises CorruptModel.
+    """
+    index = read_map(files, index_path)
+    first = read_tensors(files, shards[:1])
+    names = [str(name) for name in index["weight_map"]]
+    size = sum(files.sizes[shard] for shard in shards)
+    metadata = index.get("metadata")
+    stated = metadata.get("total_size") if isinstance(metadata, dict) else None
+    if type(stated) is not int or not size // 2 < stated <= size:  # it may be wrong; the files' sizes cannot
+        stated = size
+    count = stated * first.parameters // max(first.weight_bytes, 1)
+    heads = frozenset(name for name in names if _HEADS.search(name))
+    return replace(first, parameters=count, weight_bytes=stated, heads=heads, floats=count, fixed_bytes=0, linear=0)
 
 
 def shards_of(files: Files, index_path: str) -> tuple[str, ...]:

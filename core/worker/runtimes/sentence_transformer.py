@@ -17,6 +17,7 @@ from core.types import ModelInfo, Task
 from core.types import Runtime as RuntimeName
 from core.worker.devices import guarded, pick_device, pick_dtype
 from core.worker.runtimes.base import Embedding, LoadRequest, Progress, Row, padded
+from core.worker.runtimes.compaction import compact
 from core.worker.runtimes.configuration import context_length, pad_id_of
 from core.worker.runtimes.loading import MAX_BATCH_TOKENS, check_vocabulary, quiet, warm_row
 from core.worker.runtimes.repository import loading_errors, refuse_code, refuse_pickle
@@ -169,6 +170,8 @@ def _load_modules(request: LoadRequest, steps: list[Step], device: str) -> list[
         if request.quantization is None or index:
             module.to(device)
         module.eval()
+    if request.quantization is not None and device == "cpu":
+        compact(modules[0])
     return modules
 
 

@@ -24,6 +24,7 @@ from core.types import ModelInfo, Quantization, Task
 from core.types import Runtime as RuntimeName
 from core.worker.devices import guarded, pick_device, pick_dtype
 from core.worker.runtimes.base import Embedding, LoadRequest, Progress, Row, padded
+from core.worker.runtimes.compaction import compact
 from core.worker.runtimes.configuration import LABELLED, context_length, labels_of, pad_id_of, served_tasks
 from core.worker.runtimes.loading import (
     MAX_BATCH_TOKENS,
@@ -221,7 +222,7 @@ def read_weights(request: LoadRequest, config: Any, device: str, safe: bool, hea
     if variant := _variant(request.file):
         options["variant"] = variant
     supports_sdpa = getattr(head._model_mapping.get(type(config), None), "_supports_sdpa", False)
-    return head.from_pretrained(
+    model, report = head.from_pretrained(
         request.path,
         config=config,
         dtype=pick_dtype(request.dtype, device),
@@ -234,6 +235,9 @@ def read_weights(request: LoadRequest, config: Any, device: str, safe: bool, hea
         output_loading_info=True,
         **options,
     )
+    if quantized and device == "cpu":
+        compact(model)
+    return model, report
 
 
 def quantization_config(request: LoadRequest, device: str) -> BitsAndBytesConfig:
