@@ -81,7 +81,7 @@ def view(record: Record) -> ModelView:
         promised=promised_bytes(inspection) if inspection else 0,
         measured=dict(record.measured),
         loaded_at=record.loaded_at if info else None,
-        waiting=record.leases,
+        waiting=record.waiting,
         served=record.served,
         last_error={"type": error.type, "message": error.shown} if error else None,
         progress=record.job.current if record.job and record.state.is_loading else None,

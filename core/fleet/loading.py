@@ -15,6 +15,7 @@ from core.fleet.job import LoadJob
 from core.fleet.launcher import Launcher
 from core.fleet.placement import Placement
 from core.fleet.record import Record
+from core.fleet.refusal import overrun
 from core.fleet.room import Room
 from core.fleet.worker import Worker
 from core.settings import Settings
@@ -175,7 +176,7 @@ def _told(error: InsufficientMemory | _Killed, record: Record, room: Room) -> Be
     """What the caller is told, with the numbers."""
     if isinstance(error, _Killed):
         return LoadFailed(error.message)
-    return room.overrun(record.name, error.message)
+    return overrun(room.ledger, record.name, error.message)
 
 
 def _gpu_layers(spec: ModelSpec, settings: Settings) -> int | None:

@@ -44,6 +44,8 @@ class Record:
     measured: dict[str, int] = field(default_factory=dict)  # bytes by device, when last looked at
     deaths: deque[float] = field(default_factory=lambda: deque(maxlen=DEATHS))  # monotonic seconds
     idle: asyncio.Event = field(default_factory=asyncio.Event)
+    is_open: asyncio.Event = field(default_factory=asyncio.Event)  # not so: requests wait until another had its turn
+    outside: int = 0  # requests that wait for that
     ready_at: float = 0.0  # seconds of the fleet's clock
     used_at: float = 0.0  # end of the last request, or when it was ready
     uses: int = 0  # requests that have ended since it was ready
@@ -52,6 +54,7 @@ class Record:
 
     def __post_init__(self) -> None:
         self.idle.set()
+        self.is_open.set()
 
     @property
     def name(self) -> str:
@@ -74,6 +77,18 @@ class Record:
             return False
         self.idle.set()
         return True
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait or run."""
+        return self.leases + self.outside
+
+    async def until_open(self) -> None:
+        self.outside += 1
+        try:
+            await self.is_open.wait()
+        finally:
+            self.outside -= 1
 
     def became_ready(self, now: float) -> None:
         self.ready_at = self.used_at = now

@@ -173,11 +173,10 @@ class Registry:
         Raises ModelNotFound, TaskNotSupported, QueueFull, ModelLoading, ModelDraining, ModelFailed, ShuttingDown,
         and the load's own error.
         """
-        record = self.get(name)
-        self._refuse_when_stopping()
-        if record.leases >= self._settings.max_queue:
-            raise QueueFull(f"{name} has {record.leases} requests waiting, as many as it takes. Try again shortly.")
-        _refuse_when_going(record)
+        record = self._admitted(name)
+        while not record.is_open.is_set():  # another model has waited long for this one to be idle
+            await record.until_open()
+            record = self._admitted(name)
         record.take()
         try:
             await self._until_ready(record, is_patient)
@@ -196,6 +195,15 @@ class Registry:
                 self.room.changed()
                 if record.keep_alive_s == 0:
                     self._expiry.watch(record)
+
+    def _admitted(self, name: str) -> Record:
+        """The model that a request may wait for. Raises what `lease` does before that."""
+        record = self.get(name)
+        self._refuse_when_stopping()
+        if record.waiting >= self._settings.max_queue:
+            raise QueueFull(f"{name} has {record.waiting} requests waiting, as many as it takes. Try again shortly.")
+        _refuse_when_going(record)
+        return record
 
     async def _until_ready(self, record: Record, is_patient: bool) -> None:
         if record.state is State.FAILED:

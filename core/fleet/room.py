@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from core.errors import BerthError, InsufficientMemory, LoadCancelled, ModelDraining
@@ -15,6 +16,7 @@ from core.fleet.job import LoadJob
 from core.fleet.limits import limits_of
 from core.fleet.placement import Placement, placements
 from core.fleet.record import Record
+from core.fleet.refusal import cannot_fit, had_no_turn
 from core.fleet.release import DeviceProbe, Released, release
 from core.fleet.worker import Worker
 from core.memory.ledger import Ledger, Tenant, Verdict
@@ -26,6 +28,9 @@ log = logging.getLogger(__name__)
 
 _KEPT = 50  # evictions that are remembered
 _LOOK_S = 0.5  # seconds for which a look at the devices holds
+YIELD_S = (
+    5.0  # the next in line waits so long for busy models to be idle by themselves; then they take no more requests
+)
 
 Places = Callable[[Inspection, Settings, Sequence[str]], list[Placement]]
 
@@ -52,6 +57,8 @@ class Room:
         self._pids: dict[str, int] = {}  # of everybody with an account and a process
         self._waiting: set[asyncio.Future[None]] = set()
         self._looked_at = float("-inf")
+        self._next: tuple[str, float] | None = None  # the first in line, if it waits, and since when
+        self._yielding: list[Record] = []  # to it
 
     # admission
 
@@ -84,6 +91,7 @@ class Room:
                 pass
         finally:
             self.ledger.withdraw(record.name)
+            self._relieve(record.name)
             self.changed()
 
     async def _is_admitted(self, record: Record, job: LoadJob, place: Placement, deadline: float) -> bool:
@@ -108,14 +116,43 @@ class Room:
                     record.move(State.QUEUED)
                 if job.current.data.get("waiting_for") != (waiting_for := list(decision.blockers)):
                     job.say("queued", waiting_for=waiting_for)
-                await self._until_changed(deadline)
+                await self._until_changed(deadline, self._press(record.name, place.need))
         return False
 
-    async def _until_changed(self, deadline: float) -> None:
-        """Until a model is idle, gone, or no longer just loaded, or `deadline` has come."""
+    def _press(self, name: str, need: Mapping[str, int]) -> float | None:
+        """Has models that are always in use yield to `name`, which has been the next in line for long enough; when to
+        look at that again, if not yet."""
+        now = self._clock.time()
+        if self.ledger.waiting[0] != name or self._yielding:
+            return None
+        if self._next is None or self._next[0] != name:
+            self._next = name, now
+        if (due := self._next[1] + YIELD_S) > now:
+            return due
+        # of the busy ones, those that ended a request last: they will be idle soonest
+        tenants = [replace(each, is_busy=False, used_at=2 * now - each.used_at) if each.is_busy else each
+                   for each in self._tenants()]  # fmt: skip
+        self._yielding = self._named(self.ledger.victims(self.ledger.shortage(need), tenants))
+        for record in self._yielding:
+            record.is_open.clear()
+        return None
+
+    def _relieve(self, name: str) -> None:
+        """`name` does not wait any more: who yielded to it takes requests again."""
+        if self._next is None or self._next[0] != name:
+            return
+        for record in self._yielding:
+            record.is_open.set()
+        self._next, self._yielding = None, []
+
+    async def _until_changed(self, deadline: float, look_at: float | None = None) -> None:
+        """Until a model is idle, gone, or no longer just loaded, or it is `deadline` or `look_at`."""
         now = self._clock.time()
         changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        left = [deadline - now, *(record.fresh_s(now) for record in self._records() if record.fresh_s(now) > 0)]
+        left = [
+            min(deadline, look_at or deadline) - now,
+            *(record.fresh_s(now) for record in self._records() if record.fresh_s(now) > 0),
+        ]
         self._waiting.add(changed)
         timer = self._clock.call_later(max(0.0, min(left)), self.changed)
         try:
@@ -239,41 +276,8 @@ class Room:
             log.warning("%s left memory on %s that did not come back: %s", record.name, device, owners)
         return released
 
-    # words
-
     def _refusal(self, name: str, need: Mapping[str, int], blockers: Sequence[str] = ()) -> InsufficientMemory:
-        """With the numbers of each device that is short."""
-        told = []
-        for device, size in need.items():
-            if device in self.ledger.limits and size > self.ledger.room(device):
-                limit, held = self.ledger.limits[device], self.ledger.held(device)
-                told.append(f"{_mib(size)} on {device}, where models may take {_mib(limit)} and hold {_mib(held)}")
-        wants = " and ".join(told) or "more memory than there is"
         if blockers:
-            return InsufficientMemory(
-                f"{name} needs {wants}. {', '.join(blockers)} did not make room within "
-                f"{self._settings.load_wait_s:g} s. Try again, or unload a model.",
-                retry_after=5,
-            )
+            return had_no_turn(self.ledger, name, need, blockers, self._settings.load_wait_s)
         pinned = [record.name for record in self._records() if record.spec.pinned and record.worker]
-        stays = f" {', '.join(pinned)} stays: pinned." if pinned else ""
-        return InsufficientMemory(
-            f"{name} needs {wants}.{stays} Load it quantized, with a shorter context, or on another device, unload or "
-            "unpin a model, or raise the memory budget."
-        )
-
-    def overrun(self, name: str, cause: str) -> InsufficientMemory:
-        """Of a load that was promised its bytes and ran out of memory nevertheless."""
-        account = self.ledger.account(name)
-        told = [
-            f"{_mib(size)} on {device}, where all models hold {_mib(self.ledger.held(device))}"
-            for device, size in (account.promised if account else {}).items()
-        ]
-        return InsufficientMemory(
-            f"{name} ran out of memory while loading, though it was promised {' and '.join(told)}: {cause} "
-            "Load it quantized or with a shorter context, or unload another model."
-        )
-
-
-def _mib(size: int) -> str:
-    return f"{size / 1024 / 1024:,.0f} MiB"
+        return cannot_fit(self.ledger, name, need, pinned)

@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
-from core.errors import InsufficientMemory, ModelLoading
+from core.errors import InsufficientMemory, ModelLoading, QueueFull
 from core.fleet.eviction import Cause
 from core.fleet.record import FRESH_S
+from core.fleet.room import YIELD_S
 from core.types import State
 from tests.core.fleet.steps import ask, ready, release
 
@@ -209,7 +210,7 @@ async def test_what_is_pinned_stays(crowd, shelf):
     registry.start_load(type(pinned)("a", "a", pinned=True))  # what is loaded can be pinned
     await used(registry, shelf.add("c"))
     assert registry.story == ["+a", "+b", "-b", "+c"]
-    with pytest.raises(InsufficientMemory, match="a stays: pinned"):
+    with pytest.raises(InsufficientMemory, match="pinned stays: a"):
         await registry.load(shelf.add("large"))
     registry.start_load(type(pinned)("a", "a", pinned=False))
     await used(registry, shelf.add("large"))
@@ -230,6 +231,78 @@ async def test_a_load_that_waits_too_long_is_told_who_did_not_make_room(crowd, s
     await asyncio.to_thread(release, fifo)
     assert (await busy)["outputs"]
     assert registry.story == ["+a"]
+
+
+async def test_a_model_that_is_always_in_use_yields_after_a_while(crowd, shelf, clock):
+    registry, first, second = crowd(room=100), shelf.fifo("first"), shelf.fifo("second")
+    await used(registry, shelf.add("b"), shelf.add("a"))
+    record = registry.get("a")
+    running = await asks(registry, "a", f"wait:{first}")
+    waiting = await asks(registry, "b", "four")
+    await in_line(registry, "b")
+    clock.advance(YIELD_S - 0.1)
+    await asyncio.sleep(0)
+    more = asyncio.create_task(ask(registry, "a", f"wait:{second}"))  # it still gets in
+    while record.leases < 2:
+        await asyncio.sleep(0)
+    clock.advance(0.1)
+    while record.is_open.is_set():
+        await asyncio.sleep(0)
+    late = [asyncio.create_task(ask(registry, "a", "x" * n)) for n in (1, 2)]
+    while record.outside < 2:
+        await asyncio.sleep(0)
+    for fifo in (first, second):
+        assert record.state is State.READY
+        await asyncio.to_thread(release, fifo)
+    assert (await waiting)["outputs"] == [4]
+    await asyncio.gather(running, more)
+    assert [(await answer)["outputs"] for answer in late] == [[1], [2]]
+    assert registry.story == ["+b", "-b", "+a", "-a", "+b", "-b", "+a"]
+    assert record.outside == 0
+
+
+async def test_who_yields_takes_requests_again_when_nobody_waits_any_more(crowd, shelf, clock):
+    registry, fifo = crowd(room=100), shelf.fifo("gate")
+    await used(registry, shelf.add("a"))
+    record = registry.get("a")
+    running = await asks(registry, "a", f"wait:{fifo}")
+    await registry.load(shelf.add("b"))
+    await in_line(registry, "b")
+    clock.advance(YIELD_S)
+    while record.is_open.is_set():
+        await asyncio.sleep(0)
+    late = asyncio.create_task(ask(registry, "a", "four"))
+    while record.outside < 1:
+        await asyncio.sleep(0)
+    await registry.cancel("b")
+    while record.leases < 2:
+        await asyncio.sleep(0)
+    await asyncio.to_thread(release, fifo)
+    await running
+    assert (await late)["outputs"] == [4]
+    assert registry.story == ["+a"]
+
+
+async def test_who_waits_outside_counts_in_the_queue(crowd, shelf, clock, settings):
+    registry, fifo = crowd(room=100), shelf.fifo("gate")
+    await used(registry, shelf.add("a"))
+    record = registry.get("a")
+    running = await asks(registry, "a", f"wait:{fifo}")
+    await registry.load(shelf.add("b"))
+    await in_line(registry, "b")
+    clock.advance(YIELD_S)
+    while record.is_open.is_set():
+        await asyncio.sleep(0)
+    late = [asyncio.create_task(ask(registry, "a", "four")) for _ in range(settings.max_queue - 1)]
+    while record.outside < settings.max_queue - 1:
+        await asyncio.sleep(0)
+    with pytest.raises(QueueFull):
+        await ask(registry, "a", "four")
+    await asyncio.to_thread(release, fifo)
+    await running
+    await registry.get("b").job.done
+    clock.advance(FRESH_S)
+    await asyncio.gather(*late)
 
 
 async def test_a_request_that_has_waited_long_enough_is_told_for_what(crowd, shelf):
