@@ -24,9 +24,10 @@ from core.hub import Hub
 from core.hub.catalog import Catalog
 from core.memory.probe import Probe
 from core.params import parse_items, parse_params
+from core.planning import plan_load
 from core.settings import Settings
 from core.startup import spec_at_start
-from core.types import Completion, LoadEvent, ModelSpec, Prompt, Reply, Sampling, State, Task, Timing
+from core.types import Completion, LoadEvent, ModelSpec, Plan, Prompt, Reply, Sampling, State, Task, Timing
 from core.views import ModelView, view
 from core.writing import write
 
@@ -108,6 +109,10 @@ class Core:
     async def load(self, spec: ModelSpec, *, admin: bool = False) -> LoadJob:
         """Starts a load, or joins it. Raises what can be said before weights move; the rest ends the job."""
         return await self.registry.load(spec, admin=admin)
+
+    async def plan(self, spec: ModelSpec, *, admin: bool = False) -> Plan:
+        """Whether and how `spec` would fit now; loads nothing. Raises what inspecting it raises."""
+        return await plan_load(spec, self.hub, self.registry, self.settings, admin=admin)
 
     async def load_default(self, spec: ModelSpec) -> str:
         """Loads `spec` for an admin, waits until it is ready, and has requests for what it does mean it from then on.

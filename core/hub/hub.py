@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -60,6 +61,12 @@ class Hub:
     def has_starter(self, source: str) -> bool:
         """Whether the starter model of the catalogue's `source` came with this installation."""
         return (self._starter_dir / source.removeprefix(STARTER_PREFIX)).is_dir()
+
+    def disk_free(self) -> int:
+        """Bytes that a download may take."""
+        return shutil.disk_usage(
+            next(each for each in (self._cache_dir, *self._cache_dir.parents) if each.exists())
+        ).free
 
     async def inspect(self, spec: ModelSpec, *, admin: bool = False) -> Inspection:
         """What `spec` names and what loading it takes, before any weights move.

@@ -1,0 +1,136 @@
+"""What a load would take, and whether there is room for it, before anything is downloaded."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import ConfigDict, Field, field_validator
+
+from api.auth import role_of
+from api.loads import LoadRequest
+from api.responses import JSON
+from api.routing import Route
+from api.wire import Wire
+from core.access import Role
+from core.core import Core
+from core.names import check_new_name
+from core.types import Plan
+
+
+class PlanRequest(LoadRequest):
+    """As for a load; `model_name` is what the answer calls it."""
+
+    model_config = ConfigDict(strict=False)  # all that a query holds is text
+
+    model_name: str = Field("", description="The name that it would be used by here.")
+
+    @field_validator("model_name")
+    @classmethod
+    def _is_a_name(cls, value: str) -> str:
+        return check_new_name(value) if value else value
+
+
+class NeedOnDevice(Wire):
+    weights: int
+    cache: int = Field(description="Keys and values of all answers at once.")
+    activations: int = Field(description="Numbers of the largest pass.")
+    overhead: int = Field(description="The process, its libraries, the device's context.")
+    total: int
+
+
+class RoomOnDevice(Wire):
+    limit: int = Field(description="That models may take in all.")
+    held: int = Field(description="That those in memory count for.")
+    free: int
+
+
+class PlanAnswer(Wire):
+    """All sizes are bytes."""
+
+    model_name: str
+    model_path: str
+    revision: str
+    runtime: str
+    task: str
+    available_tasks: list[str]
+    architecture: str
+    parameters: int | None
+    quantization: str | None
+    device: str
+    dtype: str
+    context_length: int | None = Field(description="Tokens of one text, or of a prompt and its answer.")
+    max_sequences: int | None = Field(description="Answers written at once.")
+    cached_tokens: int = Field(description="Tokens of all answers together.")
+    download_bytes: int
+    disk_free: int
+    fits_on_disk: bool
+    weight_bytes: int = Field(description="As the files hold them.")
+    needs: dict[str, NeedOnDevice]
+    devices: dict[str, RoomOnDevice]
+    total_bytes: int
+    measured: dict[str, int] | None = Field(description="What the same model and settings take now, by device.")
+    verdict: str = Field(description="fits, fits_after_unloading, fits_as, fits_with_gpu_layers or never.")
+    unload: list[str] = Field(description="Models whose end makes room.")
+    quantizations: list[str] = Field(description="With which it fits.")
+    gpu_layers: int | None = Field(description="With which it fits.")
+    shorter_context: int | None = Field(description="Tokens with which it fits.")
+    warnings: list[str]
+
+
+def router(core: Core) -> APIRouter:
+    routes = APIRouter(route_class=Route, tags=["models"])
+
+    @routes.get("/models/plan", response_model=PlanAnswer)
+    async def plan(request: Request, query: Annotated[PlanRequest, Query()]) -> Response:
+        """What a load would take and whether it fits now, read from headers; nothing is downloaded or loaded."""
+        if not query.model_name:
+            query = query.model_copy(update={"model_name": query.model_path})
+        return JSON(planned(await core.plan(query.spec(), admin=role_of(request) is Role.ADMIN)))
+
+    return routes
+
+
+def planned(plan: Plan) -> dict[str, Any]:
+    """A plan as it is answered."""
+    inspection, spec = plan.inspection, plan.inspection.spec
+    warnings = list(inspection.warnings)
+    if not plan.fits_on_disk:
+        warnings.append(f"The download needs {inspection.download_bytes:,} bytes and {plan.disk_free:,} are free.")
+    return {
+        "model_name": spec.name,
+        "model_path": spec.source,
+        "revision": inspection.revision,
+        "runtime": inspection.runtime,
+        "task": inspection.tasks[0],
+        "available_tasks": list(inspection.tasks),
+        "architecture": inspection.architecture,
+        "parameters": inspection.parameters,
+        "quantization": spec.quantization,
+        "device": plan.device,
+        "dtype": plan.dtype,
+        "context_length": plan.context_length,
+        "max_sequences": plan.max_sequences,
+        "cached_tokens": plan.cached_tokens,
+        "download_bytes": inspection.download_bytes,
+        "disk_free": plan.disk_free,
+        "fits_on_disk": plan.fits_on_disk,
+        "weight_bytes": inspection.anatomy.tensor_bytes,
+        "needs": {
+            need.device: {
+                "weights": need.weights,
+                "cache": need.cache,
+                "activations": need.activations,
+                "overhead": need.overhead,
+                "total": need.total,
+            }
+            for need in plan.needs
+        },
+        "devices": {room.device: {"limit": room.limit, "held": room.held, "free": room.free} for room in plan.rooms},
+        "total_bytes": plan.total,
+        "measured": plan.measured,
+        "verdict": plan.fit,
+        "unload": list(plan.unload),
+        "quantizations": list(plan.quantizations),
+        "gpu_layers": plan.gpu_layers,
+        "shorter_context": plan.shorter_context,
+        "warnings": warnings,
+    }

@@ -1,0 +1,75 @@
+"""What a model takes beside its weights and its cache: the process, the libraries, and the numbers of one pass.
+
+The figures were measured with `python -m bench.plan`; docs/memory.md has the table. Those of a GPU are estimates.
+"""
+
+from __future__ import annotations
+
+from core.types import Inspection, Quantization, Runtime
+
+_MIB = 1024 * 1024
+# Of a worker on the host, before it has any weights: what it writes to of the fork server's memory, and its own.
+_PROCESS = {
+    Runtime.TRANSFORMERS: 26 * _MIB,
+    Runtime.SENTENCE_TRANSFORMERS: 26 * _MIB,
+    Runtime.ONNXRUNTIME: 48 * _MIB,  # its library is imported in each worker
+    Runtime.LLAMA_CPP: 18 * _MIB,
+}
+_BITSANDBYTES = 240 * _MIB  # imported in each worker that quantises, with what it imports
+_TOKENIZER = 7  # bytes for each byte of tokenizer.json
+_LLAMA_TOKEN = 200  # bytes for each token of a GGUF file's vocabulary
+# A CUDA context and the kernels that are loaded into it.
+_CONTEXT = {
+    Runtime.TRANSFORMERS: 500 * _MIB,
+    Runtime.SENTENCE_TRANSFORMERS: 500 * _MIB,
+    Runtime.ONNXRUNTIME: 500 * _MIB,
+    Runtime.LLAMA_CPP: 300 * _MIB,
+}
+# Tokens of one pass where a load does not say, as the runtimes have them; a test holds them against each other.
+BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
+PREFILL_TOKENS = {
+    Runtime.TRANSFORMERS: {"cpu": 256, "cuda": 2048},
+    Runtime.ONNXRUNTIME: {"cpu": 128, "cuda": 2048},
+    Runtime.LLAMA_CPP: {"cpu": 512, "cuda": 512},
+}
+MAX_LOGITS = 64 * 1024 * 1024  # numbers, of an ONNX graph, which gives those of every token
+# Arrays of a pass that live at once, of the layers' inner width and of a token's width: what a batch was seen to add.
+_ARRAYS = {
+    Runtime.TRANSFORMERS: (5, 10),
+    Runtime.SENTENCE_TRANSFORMERS: (5, 10),
+    Runtime.ONNXRUNTIME: (2, 4),
+    Runtime.LLAMA_CPP: (2, 4),
+}
+
+
+def process_bytes(inspection: Inspection, quantization: Quantization | None) -> int:
+    """Host bytes of the process itself."""
+    files = {file.path.rpartition("/")[2]: file.size for file in inspection.files}
+    if inspection.runtime is Runtime.LLAMA_CPP:
+        return _PROCESS[inspection.runtime] + inspection.anatomy.vocabulary * _LLAMA_TOKEN
+    tokenizer = files.get("tokenizer.json", 0) * _TOKENIZER
+    return _PROCESS[inspection.runtime] + tokenizer + (_BITSANDBYTES if quantization else 0)
+
+
+def context_bytes(inspection: Inspection) -> int:
+    """Device bytes before anything is computed."""
+    return _CONTEXT[inspection.runtime]
+
+
+def activation_bytes(inspection: Inspection, device: str, number: int, sequences: int, context: int) -> int:
+    """Of the largest pass: `number` bytes a number, `context` tokens the longest text."""
+    anatomy, runtime = inspection.anatomy, inspection.runtime
+    kind = device.partition(":")[0]
+    number = 4 if kind == "cpu" else number  # 16-bit numbers are multiplied as 32-bit ones there
+    inner, outer = _ARRAYS[runtime]
+    width = inner * anatomy.intermediate + outer * anatomy.hidden
+    if not inspection.tasks[0].generates:
+        tokens = max(inspection.spec.max_batch_tokens or BATCH_TOKENS[kind], context)
+        # a graph keeps the scores of every token to every other; transformers computes them in pieces
+        return tokens * (width + (anatomy.heads * context if runtime is Runtime.ONNXRUNTIME else 0)) * number
+    tokens, logits = min(PREFILL_TOKENS[runtime][kind], context), sequences
+    if runtime is Runtime.LLAMA_CPP:  # attention in pieces, all of it in 32 bits
+        return (tokens * width + 2 * logits * anatomy.vocabulary) * 4
+    if runtime is Runtime.ONNXRUNTIME:
+        tokens = logits = max(1, min(tokens, MAX_LOGITS // max(anatomy.vocabulary, 1)))
+    return tokens * (width + anatomy.heads * context) * number + 2 * logits * anatomy.vocabulary * 4
