@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from onnxruntime import OrtValue
@@ -16,7 +16,7 @@ from core.worker.runtimes.onnxruntime_graph import Past
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cache:
-    """Several sequences side by side; they end in the same column, which is the last."""
+    """Several sequences side by side."""
 
     values: Sequence[OrtValue]  # one for each Past: (rows, heads, columns, head_dim)
     rows: int
@@ -40,9 +40,54 @@ class Held:
         """Its beginning. Nothing moves until it is read on."""
         return Held(self.cache, self.row, self.start, length)
 
-    def moved(self, cache: Cache, count: int) -> Held:
-        """The same row of `cache`, after a pass over `count` tokens."""
-        return Held(cache, self.row, self.start, self.length + count)
+
+class Layout(Protocol):
+    """How sequences of different lengths share a cache."""
+
+    def is_whole(self, group: Sequence[Held], count: int) -> bool:
+        """Whether `group` is all of one cache, row by row, so that it can read `count` tokens as it lies."""
+        ...
+
+    def start(self, held: Held, columns: int) -> int:
+        """Where a sequence begins in a cache of so many columns."""
+        ...
+
+    def mask(self, group: Sequence[Held], count: int) -> np.ndarray:
+        """Which columns count, (rows, columns), the `count` tokens that are read included."""
+        ...
+
+
+class EndsTogether:
+    """Filled up on the left: what is read goes into the next column for all."""
+
+    def is_whole(self, group: Sequence[Held], count: int) -> bool:
+        return _is_all(group) and all(each.end == each.cache.columns for each in group)
+
+    def start(self, held: Held, columns: int) -> int:
+        return columns - held.length
+
+    def mask(self, group: Sequence[Held], count: int) -> np.ndarray:
+        starts = np.array([each.start for each in group])[:, None]
+        return np.arange(group[0].cache.columns + count) >= starts
+
+
+class BeginsTogether:
+    """Filled up on the right: what is read goes behind each sequence's own last column.
+
+    The operator GroupQueryAttention does so; it counts what a row has read from the mask.
+    """
+
+    def is_whole(self, group: Sequence[Held], count: int) -> bool:
+        # columns to spare are only known to be taken well for a single token
+        is_exact = all(each.length == each.cache.columns for each in group)
+        return _is_all(group) and all(each.start == 0 for each in group) and (count == 1 or is_exact)
+
+    def start(self, held: Held, columns: int) -> int:
+        return 0
+
+    def mask(self, group: Sequence[Held], count: int) -> np.ndarray:
+        lengths = np.array([each.length for each in group])[:, None] + count
+        return np.arange(lengths.max()) < lengths
 
 
 def empty(pasts: Sequence[Past], device: str) -> Held:
@@ -50,27 +95,33 @@ def empty(pasts: Sequence[Past], device: str) -> Held:
     return Held(Cache([_value(past.zeros(1, 0), device) for past in pasts], 1, 0), 0, 0, 0)
 
 
-def is_whole(group: Sequence[Held]) -> bool:
-    """Whether `group` is all of one cache, row by row, so that it can be run as it lies."""
-    cache = group[0].cache
-    return len(group) == cache.rows and all(
-        each.cache is cache and each.row == index and each.end == cache.columns for index, each in enumerate(group)
-    )
-
-
-def gathered(group: Sequence[Held], pasts: Sequence[Past], device: str) -> list[Held]:
-    """`group` side by side in a cache of its own, shorter ones filled up with zeros on the left."""
+def gathered(group: Sequence[Held], pasts: Sequence[Past], device: str, layout: Layout) -> list[Held]:
+    """`group` side by side in a cache of its own, filled up with zeros."""
     columns = max(each.length for each in group)
+    starts = [layout.start(each, columns) for each in group]
     values = []
     for index, past in enumerate(pasts):
         array = past.zeros(len(group), columns)
-        for row, each in enumerate(group):
-            array[row, :, columns - each.length :] = each.cache.values[index].numpy()[
+        for row, (each, start) in enumerate(zip(group, starts, strict=True)):
+            array[row, :, start : start + each.length] = each.cache.values[index].numpy()[
                 each.row, :, each.start : each.end
             ]
         values.append(_value(array, device))
     cache = Cache(values, len(group), columns)
-    return [Held(cache, row, columns - each.length, each.length) for row, each in enumerate(group)]
+    return [Held(cache, row, start, each.length) for row, (each, start) in enumerate(zip(group, starts, strict=True))]
+
+
+def grown(group: Sequence[Held], values: Sequence[OrtValue], count: int) -> list[Held]:
+    """`group` after a pass over `count` tokens that gave `values`."""
+    cache = Cache(values, len(group), values[0].shape()[2])
+    return [Held(cache, each.row, each.start, each.length + count) for each in group]
+
+
+def _is_all(group: Sequence[Held]) -> bool:
+    cache = group[0].cache
+    return len(group) == cache.rows and all(
+        each.cache is cache and each.row == index for index, each in enumerate(group)
+    )
 
 
 def _value(array: np.ndarray, device: str) -> Any:

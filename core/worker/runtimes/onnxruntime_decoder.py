@@ -16,7 +16,15 @@ from core.worker.generation.codec import HFCodec
 from core.worker.runtimes.base import LoadRequest, Progress
 from core.worker.runtimes.generator_loading import generation_length
 from core.worker.runtimes.loading import quiet
-from core.worker.runtimes.onnxruntime_cache import Cache, Held, empty, gathered, is_whole
+from core.worker.runtimes.onnxruntime_cache import (
+    BeginsTogether,
+    EndsTogether,
+    Held,
+    Layout,
+    empty,
+    gathered,
+    grown,
+)
 from core.worker.runtimes.onnxruntime_generator import PREFILL_TOKENS, cached_tokens, check_scores, read_codec
 from core.worker.runtimes.onnxruntime_graph import Graph, read_graph
 from core.worker.runtimes.onnxruntime_session import graph_file, open_session
@@ -52,6 +60,7 @@ class OnnxDecoder:
         self._graph = graph
         self._device = device
         self._slots: dict[int, Held] = {}
+        self._layout: Layout = EndsTogether()
         self._batches = False
         self._reads_on = not graph.has_branches  # several tokens at once after others
         self.prefill_tokens = max(1, min(PREFILL_TOKENS[kind], MAX_LOGITS // max(codec.size, 1)))
@@ -118,24 +127,23 @@ class OnnxDecoder:
         count = len(tokens[0])
         if count > 1 and not self._reads_on and self.length(slots[0]):
             return [self._read(slots, [[each[index]] for each in tokens]) for index in range(count)][-1]
-        group = self._seated(slots)
-        columns = group[0].cache.columns
-        feed = self._graph.feed(np.array(tokens, np.int64), columns, [each.start for each in group])
+        group = self._seated(slots, count)
+        held = np.array([each.length for each in group])
+        feed = self._graph.feed(np.array(tokens, np.int64), held, self._layout.mask(group, count))
         logits, values = self._run(feed, group[0].cache.values)
-        cache = Cache(values, len(group), columns + count)
-        self._slots.update({slot: each.moved(cache, count) for slot, each in zip(slots, group, strict=True)})
+        self._slots.update(zip(slots, grown(group, values, count), strict=True))
         return logits
 
-    def _seated(self, slots: list[int]) -> list[Held]:
-        """What `slots` hold, in one cache of their own."""
+    def _seated(self, slots: list[int], count: int) -> list[Held]:
+        """What `slots` hold, in one cache of their own, to read `count` tokens each."""
         group = [self._slots.get(slot) or empty(self._graph.pasts, self._device) for slot in slots]
-        if is_whole(group):
+        if self._layout.is_whole(group, count):
             return group
-        seated = gathered(group, self._graph.pasts, self._device)
+        seated = gathered(group, self._graph.pasts, self._device, self._layout)
         self._slots.update(zip(slots, seated, strict=True))
         for slot, held in self._slots.items():  # a row that stays behind would keep all the others' in memory
             if any(held.cache is each.cache for each in group):
-                (self._slots[slot],) = gathered([held], self._graph.pasts, self._device)
+                (self._slots[slot],) = gathered([held], self._graph.pasts, self._device, self._layout)
         return seated
 
     def _run(self, feed: dict[str, np.ndarray], values: Sequence[Any]) -> tuple[list[np.ndarray], Sequence[Any]]:
@@ -173,13 +181,19 @@ class OnnxDecoder:
         return bool(found) and self._equal(apart, found[0])
 
     def _reads_side_by_side(self, long: list[int], short: list[int]) -> bool:
-        """Whether sequences of different lengths give in one pass what they give alone.
+        """Whether sequences of different lengths give in one pass what they give alone; chooses their layout.
 
         Not where positions do not follow the mask, nor where activations are quantised over all rows together.
         """
-        alone = [scores for text in (long, short) for scores in self._try([text[:-1]], [text[-1:]])]
-        together = self._try([long[:-1]], [[], short[:-1]], [long[-1:], short[-1:]])
-        return bool(together) and all(map(self._equal, alone, together))
+        alone = [scores for text in (long, short) for scores in self._try([text[:-2]], [text[-2:-1]], [text[-1:]])]
+        for layout in (EndsTogether(), BeginsTogether()):
+            self._layout = layout
+            both = ([text[at : at + 1 or None] for text in (long, short)] for at in (-2, -1))
+            together = self._try([long[:-2]], [[], short[:-2]], *both)
+            if together and all(map(self._equal, alone, together)):
+                return True
+        self._layout = EndsTogether()
+        return False
 
     def _try(self, *passes: list[list[int]]) -> list[np.ndarray]:
         """The scores after the last of `passes`, each the tokens for slots 0, 1 …; empty when the graph refuses."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,16 +55,16 @@ class Graph:
         """What the keys and values of one token take."""
         return sum(past.heads * past.head_dim * np.dtype(past.dtype).itemsize for past in self.pasts)
 
-    def feed(self, ids: np.ndarray, widths: int, starts: Sequence[int]) -> dict[str, np.ndarray]:
-        """The inputs besides the past for `ids` (rows, n) after `widths` columns, row i's used from `starts[i]` on."""
-        rows, count = ids.shape
-        before = np.asarray(starts, np.int64)[:, None]
-        columns = np.arange(widths + count)
+    def feed(self, ids: np.ndarray, held: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+        """The inputs besides the past for `ids` (rows, n), after `held` (rows,) tokens each.
+
+        `mask` (rows, columns) says which columns of the past and of `ids` count.
+        """
         batch: dict[str, Any] = {
             "input_ids": ids,
-            "attention_mask": columns >= before,
-            "position_ids": columns[widths:] - before,
-            "use_cache_branch": np.array([widths > 0]),
+            "attention_mask": mask,
+            "position_ids": held[:, None] + np.arange(ids.shape[1]),
+            "use_cache_branch": np.array([held.any()]),
             "num_logits_to_keep": np.array(1),
             "logits_to_keep": np.array(1),
         }
