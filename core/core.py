@@ -75,11 +75,11 @@ class Core:
     # models
 
     def models(self) -> list[ModelView]:
-        return [view(record) for record in self.registry.records()]
+        return [view(record, self.settings) for record in self.registry.records()]
 
     def model(self, name: str) -> ModelView:
         """Raises ModelNotFound."""
-        return view(self.registry.get(name))
+        return view(self.registry.get(name), self.settings)
 
     def offered(self) -> list[ModelView]:
         """Models that are here, then those that a request loads: the defaults, and the starters that came along."""
@@ -104,7 +104,7 @@ class Core:
         if spec is None:
             return None
         tasks = self._defaults.tasks(name) or ((entry.task,) if entry else ())
-        return replace(view(Record(spec)), task=tasks[0], tasks=tasks)
+        return replace(view(Record(spec), self.settings), task=tasks[0], tasks=tasks)
 
     async def load(self, spec: ModelSpec, *, admin: bool = False) -> LoadJob:
         """Starts a load, or joins it. Raises what can be said before weights move; the rest ends the job."""

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from core.fleet.record import Record
-from core.memory.estimate import promised_bytes
+from core.memory.need import promised_bytes
+from core.settings import Settings
 from core.types import LoadEvent, Quantization, Runtime, State, Task
 
 
@@ -52,7 +53,7 @@ class ModelView:
         return sum(self.measured.values())
 
 
-def view(record: Record) -> ModelView:
+def view(record: Record, settings: Settings) -> ModelView:
     inspection, info = record.inspection, record.info if record.state is State.READY else None
     told: Any = info or inspection
     tasks = told.tasks if told else ()
@@ -78,7 +79,7 @@ def view(record: Record) -> ModelView:
         license=inspection.license if inspection else None,
         warnings=inspection.warnings if inspection else (),
         pid=record.worker.pid if record.worker else None,
-        promised=promised_bytes(inspection) if inspection else 0,
+        promised=promised_bytes(inspection, settings, info.device if info else "cpu") if inspection else 0,
         measured=dict(record.measured),
         loaded_at=record.loaded_at if info else None,
         waiting=record.waiting,

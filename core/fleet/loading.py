@@ -154,7 +154,7 @@ class Loader:
             "allow_pickle": self._settings.allow_pickle_weights,
             "gpu_layers": _gpu_layers(spec, self._settings),
             "max_sequences": self._settings.max_sequences,
-            "max_cached_tokens": self._settings.max_cached_tokens,
+            "max_cached_tokens": place.cached_tokens or self._settings.max_cached_tokens,
             "threads": self._settings.threads,
             "passes": self._settings.passes,
         }

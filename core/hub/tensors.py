@@ -31,8 +31,9 @@ FLOATS = frozenset(("F64", "F32", "F16", "BF16"))
 _NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I8": "int8", "U8": "uint8"}
 # Parts of a tensor's name that tell a head from a bare encoder.
 _HEADS = re.compile(r"(^|\.)(classifier|qa_outputs|cls|lm_head|vocab_projector|generator_lm_head|predictions|score)\.")
-# Tables that are looked up in; bitsandbytes leaves them and the heads as they are.
-_TABLES = re.compile(r"embed|shared|relative_attention_bias|(^|\.)(wte|wpe|word_emb|r_w_bias|r_r_bias)\b")
+# Tables that are looked up in, and what gives a score for each token; bitsandbytes leaves them as they are.
+_TABLES = re.compile(r"embed(?!dings_project|ding_hidden)|shared|relative_attention_bias|(^|\.)(wte|wpe)\.")
+_OUTPUTS = re.compile(r"(^|\.)(lm_head|generator_lm_head|vocab_projector|predictions\.decoder)\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def _matrices(header: dict[str, Any]) -> Iterator[tuple[int, int]]:
     for name, entry in header.items():
         shape = entry["shape"]
         is_inner = name.endswith(".weight") and len(shape) == 2 and entry["dtype"] in FLOATS
-        if is_inner and not _HEADS.search(name) and not _TABLES.search(name):
+        if is_inner and not _OUTPUTS.search(name) and not _TABLES.search(name):
             yield shape[0], shape[1]
 
 
