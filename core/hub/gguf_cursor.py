@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 from core.errors import CorruptModel
@@ -67,28 +66,34 @@ class Cursor:
         return self.take(length).decode("utf-8", errors="replace")
 
     def skip_texts(self, count: int) -> None:
-        for _ in self._texts(count):
-            pass
+        self._texts(count, None)
 
     def skip_tokens(self, count: int) -> None:
         """Texts of which no two may be the same, since llama.cpp ends the process then. For it they end at a NUL."""
         if count > MAX_TOKENS:
             raise self.fail(f"has a vocabulary of {count:,} tokens where {MAX_TOKENS:,} are the most")
-        seen = {bytes(self._data[start:end]).partition(b"\0")[0] for start, end in self._texts(count)}
-        if len(seen) < count:
+        found: list[bytes] = []
+        self._texts(count, found)
+        if len({token.partition(b"\0")[0] for token in found}) < count:
             raise self.fail("has the same token twice in its vocabulary")
 
-    def _texts(self, count: int) -> Iterator[tuple[int, int]]:
-        """Where each of the next `count` texts begins and ends; there may be hundreds of thousands."""
+    def _texts(self, count: int, found: list[bytes] | None) -> None:
+        """Goes behind the next `count` texts, keeping them in `found`. There may be hundreds of thousands of them, so
+        that nothing is done for each but what has to be."""
         data, length_of = self._data, struct.Struct("<Q").unpack_from
+        position, have = self.position, len(self._data)
         for _ in range(count):
-            start = self.position + 8
-            if start > len(data):
+            start = position + 8
+            if start > have:
                 self._extend(start)
-            (length,) = length_of(data, start - 8)
+                have = len(data)
+            (length,) = length_of(data, position)
             if length > MAX_STRING:
                 raise self.fail(f"holds a text of {length:,} bytes where {MAX_STRING:,} are the most")
-            self.position = end = start + length
-            if end > len(data):
-                self._extend(end)
-            yield start, end
+            position = start + length
+            if position > have:
+                self._extend(position)
+                have = len(data)
+            if found is not None:
+                found.append(bytes(data[start:position]))
+        self.position = position

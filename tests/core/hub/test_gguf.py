@@ -187,11 +187,11 @@ class TestLies:
         place = sound.index("▁qui".encode())
         assert "same token" in refused(sound[:place] + token + sound[place + 6 :])
 
-    def test_three_hundred_random_changes_raise_nothing_else(self, sound: bytes, folder: Path) -> None:
+    def test_five_hundred_random_changes_raise_nothing_else(self, sound: bytes, folder: Path) -> None:
         """A header with a changed byte may still be sound; it is never anything but read or refused."""
         header = sound.index(b"token_embd.weight") + 400
         outcomes = {"read": 0, "refused": 0}
-        for changed in _mutations(sound, header, 300):
+        for changed in _mutations(sound, header, 500):
             path = folder / "mutated.gguf"
             path.write_bytes(changed)
             try:
@@ -199,7 +199,7 @@ class TestLies:
                 outcomes["read"] += 1
             except CorruptModel:
                 outcomes["refused"] += 1
-        assert outcomes["refused"] > 100
+        assert outcomes["refused"] > 200
 
 
 def _mutations(data: bytes, header: int, count: int) -> Iterator[bytes]:

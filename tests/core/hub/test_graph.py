@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from core.errors import CorruptModel
 from core.hub.files import open_directory
-from core.hub.graph import PARTS, external_data
+from core.hub.graph import PARTS, external_data, read_graph_tensors
 
 
 def write_graph(path: Path, location: str | None = None, tensors: int = 2) -> None:
@@ -155,3 +155,44 @@ def test_any_bytes_end_in_an_answer_or_in_corrupt_model(tmp_path_factory: pytest
         assert locations(folder) == ()
     except CorruptModel:
         return
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "int64"])
+def test_tensors_are_as_large_as_the_library_says(tmp_path: Path, dtype: str) -> None:
+    arrays = [np.ones((3, 5), dtype), np.ones((), dtype), np.ones((0, 4), dtype)]
+    tensors = [numpy_helper.from_array(array, f"c{index}") for index, array in enumerate(arrays)]
+    onnx.save(helper.make_model(helper.make_graph([], "graph", [], [], tensors)), tmp_path / "model.onnx")
+    found = read_graph_tensors(open_directory("m", tmp_path), "model.onnx")
+    assert found.total_bytes == sum(array.nbytes for array in arrays)
+    assert found.floats == (16 if dtype.startswith("float") else 0)
+    assert found.fixed_bytes == (0 if dtype.startswith("float") else found.total_bytes)
+
+
+def lying(**fields: object) -> onnx.ModelProto:
+    tensor = numpy_helper.from_array(np.ones((4, 4), np.float32), "c")
+    for name, value in fields.items():
+        if name == "dims":
+            del tensor.dims[:]
+            tensor.dims.extend(value)  # type: ignore[arg-type]
+        else:
+            setattr(tensor, name, value)
+    return helper.make_model(helper.make_graph([], "graph", [], [], [tensor]))
+
+
+@pytest.mark.parametrize(
+    "lie", [{"dims": [4, 5]}, {"dims": [1 << 40, 1 << 40]}, {"dims": [-4, -4]}, {"data_type": 11}, {"raw_data": b"x"}]
+)
+def test_a_tensor_of_another_size_than_its_bytes_is_refused(tmp_path: Path, lie: dict[str, object]) -> None:
+    onnx.save(lying(**lie), tmp_path / "model.onnx")
+    with pytest.raises(CorruptModel):
+        locations(tmp_path)
+
+
+@pytest.mark.parametrize(("offset", "size"), [("0", 3), ("1", 4), ("4096", 4), ("-1", 9), ("9" * 30, 9), ("x", 9)])
+def test_a_tensor_beyond_the_end_of_its_file_is_refused(tmp_path: Path, offset: str, size: int) -> None:
+    tensor = external("c", "data")
+    tensor.external_data.add(key="offset", value=offset)
+    onnx.save(helper.make_model(helper.make_graph([], "graph", [], [], [tensor])), tmp_path / "model.onnx")
+    (tmp_path / "data").write_bytes(b"\0" * size)
+    with pytest.raises(CorruptModel):
+        locations(tmp_path)

@@ -107,6 +107,13 @@ def test_other_files_of_that_name_are_refused(tmp_path: Path, data: bytes) -> No
         read(tmp_path)
 
 
+def test_a_file_is_refused_wherever_it_is_cut(tmp_path: Path) -> None:
+    for end in range(len(_SOUND)):
+        (tmp_path / "model.safetensors").write_bytes(_SOUND[:end])
+        with pytest.raises(CorruptModel):
+            read(tmp_path)
+
+
 @pytest.mark.parametrize("keep", [0.25, 0.5, 0.99])
 def test_a_cut_file_is_refused(tmp_path: Path, keep: float) -> None:
     write_tensors(tmp_path / "model.safetensors", CLASSIFIER)
