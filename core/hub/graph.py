@@ -37,9 +37,10 @@ PARTS: dict[str, dict[int, str]] = {
     "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
     "TensorProto": {13: "StringStringEntryProto"},
 }
-# What is not in the bytes of a message that has no part of the kinds above: the first byte of their tags, and the same
-# with a bit that says that the tag goes on, since a tag may be written longer than it has to be.
-_SIGNS = {"NodeProto": re.compile(rb"[\x2a\xaa]"), "AttributeProto": re.compile(rb"[\x2a\xaa2\xb2R\xd2Z\xda\x3a\xba]")}
+# The first bytes of the tags of the parts of an attribute, and the same with the bit that says that the tag goes on,
+# since a tag may be written longer than it has to be. Where none of them is, there is no part.
+_PART_OF_ATTRIBUTE = re.compile(rb"[\x2a\xaa2\xb2R\xd2Z\xda\xba]")
+_ATTRIBUTE = 0x2A  # the tag of one in a NodeProto
 _KEY, _VALUE = 1, 2
 _DIMS, _TYPE, _RAW, _EXTERNAL = 1, 2, 9, 13  # of a TensorProto
 MAX_ELEMENTS = 1 << 48
@@ -99,15 +100,6 @@ class _Cursor:
             if byte < 0x80:
                 return value
         raise self.fail()
-
-    def may_hold(self, end: int, signs: re.Pattern[bytes]) -> bool:
-        """Whether any of `signs` is in the bytes up to `end`; also when they are too many to look."""
-        position = self.position
-        if not 0 < end - position <= _CHUNK:
-            return end > position
-        found = signs.search(self.take(end - position)) is not None
-        self.position = position
-        return found
 
     def fields(self, end: int) -> Iterator[tuple[int, int]]:
         """(number, end) of each length-delimited field up to `end`; whatever the caller leaves unread is skipped."""
@@ -195,9 +187,50 @@ def _walk(cursor: _Cursor) -> GraphTensors:
                 raise cursor.fail()
             if part == "TensorProto":
                 _read_tensor(cursor, end, found)
-            elif part not in _SIGNS or cursor.may_hold(end, _SIGNS[part]):
-                pending.append((part, cursor.fields(end)))
+            else:
+                pending.append((part, _node(cursor, end) if part == "NodeProto" else cursor.fields(end)))
     return found
+
+
+def _node(cursor: _Cursor, end: int) -> Iterator[tuple[int, int]]:
+    """As `cursor.fields`, of a node, those attributes alone that may hold a tensor: a graph has thousands of nodes."""
+    base = cursor.position
+    if end - base > _CHUNK:
+        return cursor.fields(end)
+    data = cursor.take(end - base)
+    spans = _attributes(data)
+    if spans is None:
+        cursor.position = base
+        return cursor.fields(end)
+    found = [(start, stop) for start, stop in spans if _PART_OF_ATTRIBUTE.search(data, start, stop)]
+    return _visit(cursor, [(base + start, base + stop) for start, stop in found], end)
+
+
+def _visit(cursor: _Cursor, spans: list[tuple[int, int]], end: int) -> Iterator[tuple[int, int]]:
+    for start, stop in spans:
+        cursor.position = start
+        yield _ATTRIBUTE >> 3, stop
+    cursor.position = end
+
+
+def _attributes(data: bytes) -> list[tuple[int, int]] | None:
+    """Where the attributes of a node begin and end; None where it is not as plainly written as it could be."""
+    spans = []
+    at, end = 0, len(data)
+    while at + 1 < end:
+        tag, length = data[at], data[at + 1]
+        at += 2
+        if tag & 7 != 2 or not 8 <= tag < 0x80:
+            return None
+        if length >= 0x80:
+            if at >= end or data[at] >= 0x80:
+                return None
+            length = length & 0x7F | data[at] << 7
+            at += 1
+        if tag == _ATTRIBUTE:
+            spans.append((at, at + length))
+        at += length
+    return spans if at == end else None
 
 
 def _read_tensor(cursor: _Cursor, end: int, found: GraphTensors) -> None:
