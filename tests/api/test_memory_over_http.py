@@ -6,19 +6,21 @@ import pytest
 
 from core.core import Core
 from core.fleet.launcher import Launcher
-
-MIB = 1024 * 1024
+from core.fleet.placement import Placement
+from core.settings import MIB
 
 
 @pytest.fixture
 def settings(settings):
-    # an allowance of 64 MiB each: two fit
     return settings.model_copy(update={"cpu_memory_budget_mb": 150, "keep_alive": 600.0, "load_wait_s": 20})
 
 
 @pytest.fixture
 def core(settings):
-    return Core(settings, Launcher("tests.fakes.runtime"))
+    core = Core(settings, Launcher("tests.fakes.runtime"))
+    # whatever a plan says of the fakes: two of them fit
+    core.registry.room._places = lambda *_: [Placement("cpu", {"cpu": 70 * MIB})]
+    return core
 
 
 async def test_the_third_of_two_makes_the_coldest_go_and_everybody_is_told(server, client):
