@@ -35,8 +35,8 @@ PREFILL_TOKENS = {
 MAX_LOGITS = 64 * 1024 * 1024  # numbers, of an ONNX graph, which gives those of every token
 # Arrays of a pass that live at once, of the layers' inner width and of a token's width: what a batch was seen to add.
 _ARRAYS = {
-    Runtime.TRANSFORMERS: (5, 10),
-    Runtime.SENTENCE_TRANSFORMERS: (5, 10),
+    Runtime.TRANSFORMERS: (4, 10),
+    Runtime.SENTENCE_TRANSFORMERS: (4, 10),
     Runtime.ONNXRUNTIME: (2, 4),
     Runtime.LLAMA_CPP: (2, 4),
 }
