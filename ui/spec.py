@@ -10,6 +10,7 @@ from core.names import check_new_name
 from core.types import ModelSpec, Quantization, Runtime, Task
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,2})?")
+MAX_LAYERS = 1000
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -43,6 +44,8 @@ def model_spec(source: str, *, name: str | None = None, device: str | None = Non
         raise InvalidRequest(f"`dtype` must be one of: {', '.join(DTYPES)}.")
     if "context_length" in said:
         said["context_length"] = _tokens(said["context_length"])
+    if "gpu_layers" in said and not (type(said["gpu_layers"]) is int and 0 < said["gpu_layers"] <= MAX_LAYERS):
+        raise InvalidRequest(f"`gpu_layers` must be a whole number from 1 to {MAX_LAYERS}.")
     return ModelSpec(name, source, device=device or "auto", **said)
 
 

@@ -34,6 +34,7 @@ ENDPOINTS = {
         "model_path", "name", "revision", "file", "runtime", "task",
         "quantization", "device", "dtype", "context_length",
     ],
+    "/plan": ["model_path", "revision", "file", "runtime", "quantization", "device", "context_length"],
     "/cancel": ["model"],
     "/unload": ["model"],
     "/cleanup": [],
@@ -160,6 +161,7 @@ async def test_models_cleanup_and_unload(call: Call) -> None:
 
 
 async def test_a_load_tells_its_steps_and_can_be_cancelled(client: Client, call: Call, served: Served) -> None:
+    served.hub.stalled.clear()  # set by whatever stalled before
     served.hub.fail(SLOW, "model.safetensors", kind=Fault.STALL, after=1)
     job = await asyncio.to_thread(client.submit, SLOW, name="half", api_name="/load")
     await asyncio.to_thread(served.hub.stalled.wait, 30)
@@ -170,6 +172,13 @@ async def test_a_load_tells_its_steps_and_can_be_cancelled(client: Client, call:
     served.hub.stalled.clear()
     assert "downloading" in {step["progress"]["stage"] for step in job.outputs() if step["progress"]}
     assert "half" not in {model["name"] for model in await call("/models")}
+
+
+async def test_a_plan_says_whether_a_model_fits(call: Call) -> None:
+    plan = await call("/plan", "classify-b")
+    [need] = plan["needs"]
+    assert (plan["verdict"], need["device"], plan["download_bytes"]) == ("fits", "cpu", 0)
+    assert need["total"] == need["weights"] + need["cache"] + need["activations"] + need["overhead"]
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import gradio as gr
 from gradio.events import api
 
 from core.core import Core
-from core.types import Quantization, Runtime, Task
+from core.types import ModelSpec, Quantization, Runtime, Task
+from ui.fit import checks, plain_plan, takes
 from ui.guard import check_admin, failure, guarded, is_admin
 from ui.loading import follow, make_ready
 from ui.panel import folded, panel
@@ -26,7 +28,7 @@ def build(page: gr.Blocks, core: Core, feed: gr.HTML) -> None:
         with gr.Row(elem_classes="sides", equal_height=False):
             with gr.Column(scale=5, min_width=320, elem_classes="side-in"):
                 panel("signin")
-                load, fields = _form(core)
+                _form(core, feed)
                 with gr.Column(elem_classes="machine"):
                     gr.HTML(w("memory_title"), elem_classes="title", apply_default_css=False)
                     panel("memory", elem_id="memory")
@@ -38,12 +40,11 @@ def build(page: gr.Blocks, core: Core, feed: gr.HTML) -> None:
                 panel("catalogue", elem_id="catalogue")
     tab.select(None, js="() => { berth.atTab('models'); return []; }", **quiet("models_tab"))
     _wire(core, feed, table)
-    load.click(_loads(core, list(fields)), list(fields.values()), [feed], trigger_mode="multiple", **quiet("load"))
     cleanup.click(_cleans(core), None, [feed], **quiet("cleanup"))
 
 
-def _form(core: Core) -> tuple[gr.Button, dict[str, Any]]:
-    """The form that loads by id: its button, and its fields by parameter name."""
+def _form(core: Core, feed: gr.HTML) -> None:
+    """The form that loads by id, and says before whether that fits."""
     as_is: Any = (w("as_files_say"), "")
     devices: list[Any] = [(w("automatic"), "auto"), "cpu", *(each.device for each in core.probe.gpus())]
     with gr.Column(elem_classes="admin-only load-form"):
@@ -51,6 +52,8 @@ def _form(core: Core) -> tuple[gr.Button, dict[str, Any]]:
         source = gr.Textbox(label=w("load_id"), placeholder=w("load_id_placeholder"), max_lines=1, elem_id="load-id")
         with gr.Row(elem_classes="buttons"):
             load = gr.Button(w("models_run"), variant="primary", elem_id="run-models", scale=0)
+            check = gr.Button(w("check_fit"), elem_id="check-fit", scale=0)
+        plan = panel("plan", events=("take",), elem_id="plan")
         with folded("models"):
             with gr.Row():
                 name = gr.Textbox(label=w("load_name"), max_lines=1)
@@ -67,7 +70,11 @@ def _form(core: Core) -> tuple[gr.Button, dict[str, Any]]:
             file = gr.Textbox(label=w("load_file"), placeholder="onnx/model.onnx", max_lines=1)
     fields = {"source": source, "name": name, "revision": revision, "task": task, "runtime": runtime}
     more = {"quantization": bits, "dtype": dtype, "device": device, "context_length": context, "file": file}
-    return load, {**fields, **more}
+    names = [*fields, *more]
+    values = [*fields.values(), *more.values()]
+    load.click(_loads(core, names), values, [feed], trigger_mode="multiple", **quiet("load"))
+    check.click(checks(core, names), values, [plan], trigger_mode="once", **quiet("check"))
+    plan.take(takes(core, partial(_steps, core)), None, [feed], trigger_mode="multiple", **quiet("take"))
 
 
 def _loads(core: Core, names: list[str]) -> Callable[..., AsyncIterator[dict[str, Any]]]:
@@ -77,15 +84,20 @@ def _loads(core: Core, names: list[str]) -> Callable[..., AsyncIterator[dict[str
             check_admin(request)
             spec = model_spec(source, **dict(zip(names[1:], values, strict=True)))
             name = spec.name
-            yield {"failure": {"name": name, "error": None}}
-            steps = follow(core, core.registry.start_load(spec, admin=True))
-            async with contextlib.aclosing(steps):
-                async for model in steps:
-                    yield {"model": model}
+            async for step in _steps(core, spec):
+                yield step
         except Exception as error:
             yield failure(name, error)
 
     return load
+
+
+async def _steps(core: Core, spec: ModelSpec) -> AsyncIterator[dict[str, Any]]:
+    """A load as news for the page."""
+    yield {"failure": {"name": spec.name, "error": None}}
+    async with contextlib.aclosing(follow(core, core.registry.start_load(spec, admin=True))) as steps:
+        async for model in steps:
+            yield {"model": model}
 
 
 def _wire(core: Core, feed: gr.HTML, table: gr.HTML) -> None:
@@ -169,6 +181,25 @@ def publish(core: Core) -> None:
         yield plain_model(core.model(spec.name))
 
     @guarded
+    async def plan(
+        model_path: str,
+        request: gr.Request,
+        revision: str | None = None,
+        file: str | None = None,
+        runtime: str | None = None,
+        quantization: str | None = None,
+        device: str | None = None,
+        context_length: int | None = None,
+    ) -> dict[str, Any]:
+        """What loading a model would take and whether it fits now, from its headers; nothing is downloaded.
+
+        Sizes are bytes. `verdict` is fits, fits_after_unloading, fits_as, fits_with_gpu_layers or never.
+        """
+        options = {"revision": revision, "file": file, "runtime": runtime, "quantization": quantization}
+        spec = model_spec(model_path, device=device, context_length=context_length, **options)
+        return plain_plan(await core.plan(spec, admin=is_admin(request)))
+
+    @guarded
     async def cancel(model: str, request: gr.Request) -> str:
         """Stops the load of a model; nothing half-loaded stays."""
         check_admin(request)
@@ -187,5 +218,5 @@ def publish(core: Core) -> None:
         check_admin(request)
         return await core.cleanup()
 
-    for function in (models, load, cancel, unload, cleanup):
+    for function in (models, load, plan, cancel, unload, cleanup):
         api(function, api_name=function.__name__)
