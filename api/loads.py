@@ -56,6 +56,8 @@ class LoadRequest(Body):
         description='How long it stays after its last request: seconds, "5m", 0: not at all, -1: until room is needed.',
     )
 
+    force: bool | None = Field(None, description="Load it though there may be no room for it.")
+
     @field_validator("model_name")
     @classmethod
     def _is_a_name(cls, value: str) -> str:
@@ -132,7 +134,7 @@ def router(core: Core) -> APIRouter:
     @routes.post("/models/load", status_code=202, response_model=LoadStarted, responses={200: {"model": LoadStarted}})
     async def load(_: Admin, body: LoadRequest, wait: Wait = False) -> Response:
         """Starts loading a model, or joins a load of the same. 200 when it is ready, 202 while it loads."""
-        job = await core.load(body.spec(), admin=True)
+        job = await core.registry.load(body.spec(), admin=True, force=bool(body.force))
         was_ready = job.done.done()
         if wait:
             await asyncio.shield(job.done)

@@ -25,6 +25,7 @@ class LoadJob:
         self.current = LoadEvent("queued", model)
         self.task: asyncio.Task[Any] | None = None
         self.is_explicit = False  # somebody asked for the load itself
+        self.is_forced = False  # whatever the ledger says
         self.was_awaited = False  # a request has waited for it
         self.was_dropped = False  # every such request has gone
         self._listeners: set[asyncio.Queue[LoadEvent]] = set()

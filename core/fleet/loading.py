@@ -53,7 +53,7 @@ class Loader:
         What can never fit is refused before anything is fetched; memory is taken when everything is.
         """
         record.inspection = inspection = await self._inspect(record, admin=admin)
-        place = await room.choose(record, inspection)
+        place = await room.choose(record, job, inspection)
         job.inspected.set_result(inspection)
         path = await self._fetch(record, job, inspection)
         await room.admit(record, job, place)

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from core.errors import BerthError
+from core.errors import BerthError, ModelFailed
 from core.fleet.clock import Handle
 from core.fleet.job import LoadJob
 from core.fleet.release import Released
@@ -116,10 +116,18 @@ class Record:
             return None
         return self.used_at + keep_s
 
-    def died(self) -> bool:
-        """Counts a death; whether that is one too many."""
+    def died(self, reason: BerthError) -> None:
+        """Its process has ended. The next request starts it again, unless that was one time too many."""
+        self.worker, self.last_error, self.measured = None, reason, {}
         self.deaths.append(time.monotonic())
-        return len(self.deaths) == DEATHS and self.deaths[-1] - self.deaths[0] <= DEATHS_WITHIN_S
+        if len(self.deaths) < DEATHS or self.deaths[-1] - self.deaths[0] > DEATHS_WITHIN_S:
+            self.move(State.ABSENT)
+            return
+        self.move(State.FAILED)
+        self.last_error = ModelFailed(
+            f"{self.name} has died {DEATHS} times in five minutes and is not started again by itself. "
+            f"{reason.message.removesuffix(' Send the request again.')} Load it again to try once more."
+        )
 
     @property
     def spec_again(self) -> ModelSpec:

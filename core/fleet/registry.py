@@ -17,7 +17,6 @@ from core.errors import (
     InternalError,
     LoadCancelled,
     ModelDraining,
-    ModelFailed,
     ModelNotFound,
     QueueFull,
     ShuttingDown,
@@ -30,7 +29,7 @@ from core.fleet.expiry import Expiry
 from core.fleet.job import LoadJob
 from core.fleet.loading import Loader
 from core.fleet.placement import placements
-from core.fleet.record import DEATHS, Record
+from core.fleet.record import Record
 from core.fleet.release import DeviceProbe, Released
 from core.fleet.room import Places, Room
 from core.fleet.worker import Worker
@@ -53,7 +52,6 @@ class Registry:
     ) -> None:
         self._settings = settings
         self._loader = loader
-        self._probe = probe
         self._clock = clock or LoopClock()
         self._records: dict[str, Record] = {}
         self.room = Room(settings, probe, self.records, self._clock, places)
@@ -74,13 +72,17 @@ class Registry:
             raise ModelNotFound(f"There is no model `{name}` here. Load it with POST /models/load, or see GET /models.")
         return record
 
-    async def load(self, spec: ModelSpec, *, admin: bool = False) -> LoadJob:
+    async def load(self, spec: ModelSpec, *, admin: bool = False, force: bool = False) -> LoadJob:
         """Starts loading `spec`, or joins the load of it, and returns once it is known what the repository is.
 
-        Raises what inspecting it raises; WrongState when the name is taken by something else.
+        Raises what inspecting it raises; WrongState when the name is taken by something else; InsufficientMemory when
+        it can never fit, unless by `force`.
         """
         job = self.start_load(spec, admin=admin)
         job.is_explicit = True
+        if force:
+            job.is_forced = True
+            self.room.changed()
         await asyncio.shield(job.inspected)
         return job
 
@@ -153,16 +155,8 @@ class Registry:
         if record.worker is not worker:
             return  # it was told to end
         log.error("%s", reason.message)
-        record.worker, record.last_error, record.measured = None, reason, {}
+        record.died(reason)
         self.room.give_back(record.name)
-        if record.died():
-            record.move(State.FAILED)
-            record.last_error = ModelFailed(
-                f"{record.name} has died {DEATHS} times in five minutes and is not started again by itself. "
-                f"{reason.message.removesuffix(' Send the request again.')} Load it again to try once more."
-            )
-        else:
-            record.move(State.ABSENT)
 
     @contextlib.asynccontextmanager
     async def lease(self, name: str, task: Task | None = None, *, is_patient: bool = False) -> AsyncIterator[Record]:
@@ -213,8 +207,8 @@ class Registry:
             self._begin(record, record.spec_again, record.admin)
         if record.state is State.READY:
             return
-        assert record.job is not None
         job = record.job
+        assert job is not None
         job.was_awaited = True
         try:
             await job.wait(self._settings.load_wait_s, from_each_step=is_patient)
@@ -281,13 +275,7 @@ class Registry:
 
     async def measure(self, record: Record) -> dict[str, int]:
         """Bytes that the model's process holds, by device, now."""
-        worker = record.worker
-        if worker is not None and not worker.died.done():
-            measured = await asyncio.to_thread(self._probe.process, worker.pid)
-            if record.worker is worker:
-                record.measured = measured
-                self.room.measured(record.name, measured)
-        return record.measured
+        return await self.room.measure(record)
 
     def in_background(self, work: Coroutine[Any, Any, object]) -> None:
         """Runs `work` beside the requests and keeps it from being collected."""

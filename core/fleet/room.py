@@ -62,12 +62,12 @@ class Room:
 
     # admission
 
-    async def choose(self, record: Record, inspection: Inspection) -> Placement:
+    async def choose(self, record: Record, job: LoadJob, inspection: Inspection) -> Placement:
         """The place with room; else where the fewest have to go. Raises InsufficientMemory when none can ever do."""
         await self._look()
         places = self._places(inspection, self._settings, self._gpus)
         tenants = self._tenants()
-        able = [place for place in places if self.ledger.could_fit(place.need, tenants)]
+        able = [place for place in places if job.is_forced or self.ledger.could_fit(place.need, tenants)]
         if not able:
             raise self._refusal(record.name, places[0].need)
         return min(able, key=lambda place: self._cost(place, tenants))
@@ -101,6 +101,11 @@ class Room:
             raise LoadCancelled(f"Nobody waits for {record.name} any more. Load it again when you want it.")
         if self.ledger.waiting[0] == record.name:
             await self._look()
+        if job.is_forced:
+            short = self.ledger.shortage(place.need)
+            await self._evict_all(self.ledger.victims(short, self._tenants()), Cause.MEMORY, record.name)
+            self.ledger.force(record.name)
+            return True
         decision = self.ledger.decide(record.name, self._tenants())
         match decision.verdict:
             case Verdict.FITS:
@@ -197,12 +202,17 @@ class Room:
         if account is not None and info.device == "cpu" and account.promised.keys() - {"cpu"}:
             account.promised = {"cpu": sum(account.promised.values())}
 
-    def measured(self, name: str, measured: Mapping[str, int]) -> None:
-        """What a model was seen to hold; idle ones go where that is more than there is."""
-        self.ledger.measure(name, measured)
-        if victims := self.ledger.victims(self.ledger.overdrawn(), self._tenants()):
-            for record in self._named(victims):
-                self.evict(record, Cause.OVERDRAWN)
+    async def measure(self, record: Record) -> dict[str, int]:
+        """What a model holds now, by device; idle ones go where all together hold more than they may."""
+        worker = record.worker
+        if worker is not None and not worker.died.done():
+            measured = await asyncio.to_thread(self._probe.process, worker.pid)
+            if record.worker is worker:
+                record.measured = measured
+                self.ledger.measure(record.name, measured)
+                for victim in self._named(self.ledger.victims(self.ledger.overdrawn(), self._tenants())):
+                    self.evict(victim, Cause.OVERDRAWN)
+        return record.measured
 
     def give_back(self, name: str) -> None:
         """The process of `name` is gone, or never was."""

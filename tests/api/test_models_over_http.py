@@ -99,7 +99,7 @@ async def test_every_option_reaches_the_spec(shared):
     assert {name: getattr(spec, name) for name in options} == options
 
 
-@pytest.mark.parametrize("field", ["port", "force", "trust_remote_code"])
+@pytest.mark.parametrize("field", ["port", "trust_remote_code"])
 async def test_what_is_not_known_is_refused_by_name(shared, field):
     answer = await shared.client.post("/models/load", json={**LOAD_A, field: 1})
     assert answer.status_code == 422

@@ -203,6 +203,34 @@ async def test_a_hopeless_load_evicts_nobody_and_says_the_numbers(crowd, shelf):
     assert (await ask(registry, "a", "four"))["outputs"] == [4]
 
 
+async def test_a_load_by_force_needs_no_room_and_evicts_only_who_helps(crowd, shelf):
+    registry = crowd(room=200, sizes={"large": 250, "fair": 150})
+    await used(registry, shelf.add("a"), shelf.add("b"))
+    job = await registry.load(shelf.add("large"), force=True)
+    await job.done
+    assert registry.story == ["+a", "+b", "+large"]  # nobody's end would have made it fit
+    assert registry.faults  # the budget is exceeded, as was wanted
+    registry.faults.clear()
+    await registry.unload("large")
+    job = await registry.load(shelf.add("fair"), force=True)
+    await job.done
+    assert sorted(registry.story[3:]) == ["+fair", "-a", "-b"]
+
+
+async def test_force_ends_a_wait(crowd, shelf):
+    registry, fifo = crowd(room=100), shelf.fifo("gate")
+    await used(registry, shelf.add("a"))
+    busy = await asks(registry, "a", f"wait:{fifo}")
+    spec = shelf.add("b")
+    job = await registry.load(spec)
+    await in_line(registry, "b")
+    assert await registry.load(spec, force=True) is job
+    await job.done
+    await asyncio.to_thread(release, fifo)
+    await busy
+    registry.faults.clear()
+
+
 async def test_what_is_pinned_stays(crowd, shelf):
     registry = crowd(room=200, sizes={"large": 150})
     pinned = shelf.add("a")
