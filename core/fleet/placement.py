@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.memory.need import cached_tokens, devices_of, needs_of
 from core.settings import Settings
@@ -15,6 +15,12 @@ class Placement:
     device: str  # as the worker is told: auto, cpu, cuda, cuda:N
     need: Mapping[str, int]  # bytes by device
     cached_tokens: int | None = None  # of all answers together, which the promise holds; None: the runtime's choice
+
+    def at_least(self, held: Mapping[str, int]) -> Placement:
+        """What the model was seen to hold there before is needed again, whatever is reckoned."""
+        if not held.keys() <= self.need.keys():
+            return self  # it was on other devices
+        return replace(self, need={device: max(size, held.get(device, 0)) for device, size in self.need.items()})
 
 
 def placements(inspection: Inspection, settings: Settings, gpus: Sequence[str]) -> list[Placement]:

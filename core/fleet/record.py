@@ -42,6 +42,7 @@ class Record:
     loaded_at: datetime | None = None
     last_error: BerthError | None = None
     measured: dict[str, int] = field(default_factory=dict)  # bytes by device, when last looked at
+    held_last: dict[str, int] = field(default_factory=dict)  # bytes by device, when it was last evicted
     deaths: deque[float] = field(default_factory=lambda: deque(maxlen=DEATHS))  # monotonic seconds
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     is_open: asyncio.Event = field(default_factory=asyncio.Event)  # not so: requests wait until another had its turn

@@ -67,6 +67,7 @@ class Room:
         await self._look()
         places = self._places(inspection, self._settings, self._gpus)
         tenants = self._tenants()
+        places = [place.at_least(record.held_last) for place in places]
         able = [place for place in places if job.is_forced or self.ledger.could_fit(place.need, tenants)]
         if not able:
             raise self._refusal(record.name, places[0].need)
@@ -282,6 +283,7 @@ class Room:
         finally:
             record.measured = {}
             self.give_back(record.name)
+        record.held_last = released.freed
         for device, owners in released.left.items():
             log.warning("%s left memory on %s that did not come back: %s", record.name, device, owners)
         return released

@@ -210,6 +210,14 @@ async def test_models_that_take_more_than_promised_make_idle_ones_go(crowd, shel
     assert registry.room.ledger.overdrawn() == {}
 
 
+async def test_what_it_held_before_is_needed_again(crowd, shelf):
+    registry = crowd(room=240, probe=Greedy())
+    await used(registry, shelf.add("a"), shelf.add("b"))  # a goes, since it was seen to hold 150
+    await ready(registry, shelf.add("a"))
+    assert registry.room.ledger.account("a").promised == {"cpu": 150 * MIB}
+    assert registry.story == ["+a", "-a", "+b", "-b", "+a"]
+
+
 async def test_what_was_measured_counts_in_the_next_admission(crowd, shelf):
     registry = crowd(room=240, probe=Greedy())
     await used(registry, shelf.add("a"))
