@@ -10,12 +10,13 @@ from core.types import Inspection, Quantization, Runtime
 _MIB = 1024 * 1024
 # Of a worker on the host, before it has any weights: what it writes to of the fork server's memory, and its own.
 _PROCESS = {
-    Runtime.TRANSFORMERS: 26 * _MIB,
-    Runtime.SENTENCE_TRANSFORMERS: 26 * _MIB,
-    Runtime.ONNXRUNTIME: 48 * _MIB,  # its library is imported in each worker
+    Runtime.TRANSFORMERS: 36 * _MIB,
+    Runtime.SENTENCE_TRANSFORMERS: 36 * _MIB,
+    Runtime.ONNXRUNTIME: 64 * _MIB,  # its library is imported in each worker
     Runtime.LLAMA_CPP: 18 * _MIB,
 }
 _BITSANDBYTES = 240 * _MIB  # imported in each worker that quantises, with what it imports
+_UNPACKED = 40 * _MIB  # what it unpacks for each pass of a prompt, in pieces between those of a growing cache
 _TOKENIZER = 7  # bytes for each byte of tokenizer.json
 _LLAMA_TOKEN = 200  # bytes for each token of a GGUF file's vocabulary
 # A CUDA context and the kernels that are loaded into it.
@@ -37,7 +38,7 @@ MAX_LOGITS = 64 * 1024 * 1024  # numbers, of an ONNX graph, which gives those of
 _ARRAYS = {
     Runtime.TRANSFORMERS: (4, 10),
     Runtime.SENTENCE_TRANSFORMERS: (4, 10),
-    Runtime.ONNXRUNTIME: (2, 4),
+    Runtime.ONNXRUNTIME: (1, 4),
     Runtime.LLAMA_CPP: (2, 4),
 }
 
@@ -47,8 +48,10 @@ def process_bytes(inspection: Inspection, quantization: Quantization | None) -> 
     files = {file.path.rpartition("/")[2]: file.size for file in inspection.files}
     if inspection.runtime is Runtime.LLAMA_CPP:
         return _PROCESS[inspection.runtime] + inspection.anatomy.vocabulary * _LLAMA_TOKEN
-    tokenizer = files.get("tokenizer.json", 0) * _TOKENIZER
-    return _PROCESS[inspection.runtime] + tokenizer + (_BITSANDBYTES if quantization else 0)
+    total = _PROCESS[inspection.runtime] + files.get("tokenizer.json", 0) * _TOKENIZER
+    if quantization:
+        total += _BITSANDBYTES + (_UNPACKED if inspection.tasks[0].generates else 0)
+    return total
 
 
 def context_bytes(inspection: Inspection) -> int:

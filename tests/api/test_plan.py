@@ -136,11 +136,11 @@ async def test_only_an_admin_plans_by_an_absolute_path(models: Path, tmp_path: P
 
 async def test_within_a_budget(models: Path, tmp_path: Path) -> None:
     """What fits, what does not, and that a load agrees."""
-    options = settings(models, tmp_path / "data", cpu_memory_budget_mb=24)
+    options = settings(models, tmp_path / "data", cpu_memory_budget_mb=26)
     async with serve(Core(options, Launcher("tests.fakes.runtime"))) as server:
         assert (await ask(server, "gguf"))["verdict"] == "fits"
         never = await ask(server, "write")
-        assert never["devices"]["cpu"]["limit"] == 24 * 1024 * 1024
+        assert never["devices"]["cpu"]["limit"] == 26 * 1024 * 1024
         assert never["verdict"] in ("never", "fits_as")
         refused = await server.client.post("/models/load", json={"model_name": "w", "model_path": "write"})
         assert refused.status_code == 507
