@@ -134,7 +134,7 @@ def router(core: Core) -> APIRouter:
     @routes.post("/models/load", status_code=202, response_model=LoadStarted, responses={200: {"model": LoadStarted}})
     async def load(_: Admin, body: LoadRequest, wait: Wait = False) -> Response:
         """Starts loading a model, or joins a load of the same. 200 when it is ready, 202 while it loads."""
-        job = await core.registry.load(body.spec(), admin=True, force=bool(body.force))
+        job = await core.load(body.spec(), admin=True, force=bool(body.force))
         was_ready = job.done.done()
         if wait:
             await asyncio.shield(job.done)

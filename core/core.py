@@ -22,6 +22,7 @@ from core.fleet.registry import Registry
 from core.generation import Item, join, stream
 from core.hub import Hub
 from core.hub.catalog import Catalog
+from core.memory.history import History
 from core.memory.probe import Probe
 from core.params import parse_items, parse_params
 from core.planning import plan_load
@@ -41,6 +42,7 @@ class Core:
         self.settings = settings
         self.catalog = Catalog()
         self.probe = Probe()
+        self.history = History(self.probe)
         self.hub = Hub(
             models_dir=settings.models_dir,
             starter_dir=settings.starter_dir,
@@ -63,11 +65,13 @@ class Core:
         """Makes the data directory and starts the fork server. Raises OSError when the directory cannot be made."""
         await asyncio.to_thread(self.settings.data_dir.mkdir, parents=True, exist_ok=True)
         await self.launcher.start()
+        self.history.start()
         if (spec := spec_at_start(self.settings, self.catalog)) is not None:
             self._defaults.follow(spec, self.registry.start_load(spec, admin=True))
 
     async def stop(self) -> None:
         """Drains, then ends every process."""
+        self.history.stop()
         await self.registry.stop()
         await self.chat.close()
         await self.launcher.stop()
@@ -106,13 +110,17 @@ class Core:
         tasks = self._defaults.tasks(name) or ((entry.task,) if entry else ())
         return replace(view(Record(spec), self.settings), task=tasks[0], tasks=tasks)
 
-    async def load(self, spec: ModelSpec, *, admin: bool = False) -> LoadJob:
+    async def load(self, spec: ModelSpec, *, admin: bool = False, force: bool = False) -> LoadJob:
         """Starts a load, or joins it. Raises what can be said before weights move; the rest ends the job."""
-        return await self.registry.load(spec, admin=admin)
+        return await self.registry.load(self._meant(spec), admin=admin, force=force)
+
+    def start_load(self, spec: ModelSpec, *, admin: bool = False, force: bool = False) -> LoadJob:
+        """As `load`, for who follows the job from its first step: whatever goes wrong with the files ends it."""
+        return self.registry.order(self._meant(spec), admin=admin, force=force)
 
     async def plan(self, spec: ModelSpec, *, admin: bool = False) -> Plan:
         """Whether and how `spec` would fit now; loads nothing. Raises what inspecting it raises."""
-        return await plan_load(spec, self.hub, self.registry, self.settings, admin=admin)
+        return await plan_load(self._meant(spec), self.hub, self.registry, self.settings, admin=admin)
 
     async def load_default(self, spec: ModelSpec) -> str:
         """Loads `spec` for an admin, waits until it is ready, and has requests for what it does mean it from then on.
@@ -138,6 +146,11 @@ class Core:
     async def unload(self, name: str) -> dict[str, int]:
         """Bytes given back, by device."""
         return await self.registry.unload(name)
+
+    def _meant(self, spec: ModelSpec) -> ModelSpec:
+        """A source that is the name of a starter in the catalogue means that starter."""
+        entry = self.catalog.get(spec.source)
+        return replace(spec, source=entry.source) if entry is not None and entry.starter else spec
 
     # use
 

@@ -9,11 +9,11 @@ from typing import Any
 import gradio as gr
 
 from core.core import Core
-from core.types import ModelSpec, Plan
+from core.types import Plan
 from ui.guard import check_admin, failure, is_admin, told
 from ui.spec import default_name, model_spec
 
-Loads = Callable[[ModelSpec], AsyncIterator[dict[str, Any]]]
+Loads = Callable[..., AsyncIterator[dict[str, Any]]]  # of a spec, and whether by force
 
 
 def plain_plan(plan: Plan) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def takes(core: Core, loads: Loads) -> Callable[..., AsyncIterator[dict[str, Any
             name = spec.name
             for model in said.get("unload") or []:
                 await core.unload(str(model))
-            async for step in loads(spec):
+            async for step in loads(spec, force=said.get("force") is True):
                 yield step
         except Exception as error:
             yield failure(name, error)

@@ -11,11 +11,13 @@ import gradio as gr
 
 from core.access import Role
 from core.core import Core
+from core.fleet.eviction import Eviction
 from core.hub.catalog import CatalogEntry
 from core.views import ModelView
 from ui.guard import role_of
 from ui.panel import panel
 
+_EVICTIONS = 5  # that the page tells of
 _FRESH_S = 2.0  # how long a look at memory is good for
 
 
@@ -62,6 +64,16 @@ def plain_entry(entry: CatalogEntry) -> dict[str, Any]:
     }
 
 
+def plain_eviction(eviction: Eviction) -> dict[str, Any]:
+    return {
+        "model": eviction.model,
+        "at": eviction.at.timestamp(),
+        "cause": str(eviction.cause),
+        "for": eviction.wanted_by,
+        "freed": sum(eviction.released.freed.values()),
+    }
+
+
 class Watch:
     """Looks at the models and the machine for every open page; many pages asking at once cost one look."""
 
@@ -89,17 +101,26 @@ class Watch:
         async with self._looking:
             if time.monotonic() - self._looked >= _FRESH_S:
                 await self._core.measure()
-                self._machine = await asyncio.to_thread(self._devices)
+                limits = await self._core.registry.room.budgets()
+                self._machine = await asyncio.to_thread(self._devices, limits)
                 self._looked = time.monotonic()
         return {
             "models": [plain_model(model) for model in self._core.models()],
             "machine": self._machine,
+            "history": [[round(moment.at), moment.used] for moment in self._core.history.moments],
+            "evictions": [plain_eviction(each) for each in reversed(self._core.registry.room.evictions)][:_EVICTIONS],
             "role": role.name.lower(),
         }
 
-    def _devices(self) -> list[dict[str, Any]]:
+    def _devices(self, limits: dict[str, dict[str, int]]) -> list[dict[str, Any]]:
         probe = self._core.probe
         return [
-            {"device": each.device, "name": each.name, "total": each.total, "used": each.used}
+            {
+                "device": each.device,
+                "name": each.name,
+                "total": each.total,
+                "used": each.used,
+                "limit": limits[each.device]["limit"] if each.device in limits else None,
+            }
             for each in (probe.host(), *probe.gpus())
         ]

@@ -78,16 +78,21 @@ class Registry:
         Raises what inspecting it raises; WrongState when the name is taken by something else; InsufficientMemory when
         it can never fit, unless by `force`.
         """
+        job = self.order(spec, admin=admin, force=force)
+        await asyncio.shield(job.inspected)
+        return job
+
+    def order(self, spec: ModelSpec, *, admin: bool = False, force: bool = False) -> LoadJob:
+        """As `load`, without waiting for anything."""
         job = self.start_load(spec, admin=admin)
         job.is_explicit = True
         if force:
             job.is_forced = True
             self.room.changed()
-        await asyncio.shield(job.inspected)
         return job
 
     def start_load(self, spec: ModelSpec, *, admin: bool = False) -> LoadJob:
-        """As `load`, without waiting for anything."""
+        """For the requests that wait for it: when nobody waits any more, nothing makes room for it."""
         self._refuse_when_stopping()
         record = self._records.get(spec.name)
         if record is None:

@@ -67,6 +67,12 @@ async def test_with_nothing_loaded_the_starter_answers(make_core):
     assert core.model("starter-sentiment").state is State.READY
 
 
+async def test_the_name_of_a_starter_is_a_source_too(make_core):
+    core = await make_core()
+    await load(core, "starter-sentiment")
+    assert core.model("starter-sentiment").source == "starter:sentiment"
+
+
 async def test_the_only_loaded_model_that_can_do_it_answers(make_core):
     core = await make_core()
     await load(core, "a", "t")

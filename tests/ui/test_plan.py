@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.async_api import Locator, Page, expect
 
@@ -20,8 +21,17 @@ pytestmark = pytest.mark.browser
 BUDGET_MB = 120  # one process with a tiny model and no more
 
 
+@pytest.fixture
+async def tight(tight_server: str) -> str:
+    """The address of a server that has room for one of its models, and none in memory."""
+    async with httpx.AsyncClient(base_url=tight_server, timeout=60) as client:
+        for model in (await client.get("/models")).json()["all_models"]:
+            (await client.post(f"/models/{model}/unload")).raise_for_status()
+    return tight_server
+
+
 @pytest.fixture(scope="module")
-async def tight(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+async def tight_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     """The address of a server with room for one of its models; the cache of `talker` is beyond it."""
     models, data = tmp_path_factory.mktemp("tight"), tmp_path_factory.mktemp("data")
     for name in ("one", "other"):
@@ -70,6 +80,16 @@ async def test_a_model_gives_its_place_to_the_one_that_was_planned(open_page: Op
     await expect(row(page, "one").locator(".state", has_text="Ready")).to_have_count(0)
 
 
+async def test_who_made_room_is_told_with_the_hour_before(open_page: Open, tight: str) -> None:
+    page = await open_page(url=tight)
+    await load(page, "one")
+    await load(page, "other")
+    memory = page.locator("#memory")
+    await expect(memory.locator(".evictions li").first).to_contain_text("one made room for other;")
+    await expect(memory).to_contain_text(f"Models may take {BUDGET_MB} MiB of it together.")
+    await expect(memory.locator("li", has_text="other").first).to_contain_text("planned ")
+
+
 async def test_a_shorter_context_makes_it_fit(open_page: Open, tight: str) -> None:
     page = await open_page(url=tight)
     await go_to(page, "models")
@@ -79,6 +99,14 @@ async def test_a_shorter_context_makes_it_fit(open_page: Open, tight: str) -> No
     await expect(card.locator("h3")).to_contain_text("It fits with a shorter context")
     await card.get_by_role("button", name="Load with a context of").click()
     await expect(row(page, "talker").locator(".state")).to_have_text("Ready")
+
+
+async def test_what_does_not_fit_is_loaded_all_the_same_when_somebody_insists(open_page: Open, tight: str) -> None:
+    page = await open_page(url=tight)
+    await load(page, "one")
+    card = await check(page, "other")
+    await card.get_by_role("button", name="Load anyway").click()
+    await expect(row(page, "other").locator(".state")).to_have_text("Ready")
 
 
 async def test_what_is_no_model_is_told(open_page: Open, served) -> None:  # type: ignore[no-untyped-def]

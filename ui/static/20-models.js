@@ -1,5 +1,5 @@
 // What is known of the models: one store, fed by handlers and by a poll that rests while the tab is hidden.
-berth.store = { models: new Map(), catalog: [], machine: null, role: "nobody", needsKey: false, failures: new Map(), said: null, listeners: new Set() };
+berth.store = { models: new Map(), catalog: [], machine: null, history: [], evictions: [], role: "nobody", needsKey: false, failures: new Map(), said: null, listeners: new Set() };
 
 berth.onModels = (listener) => {
   berth.store.listeners.add(listener);
@@ -18,7 +18,7 @@ berth.learn = (news) => {
   }
   if (news.said) store.said = news.said;
   if (news.failure || news.said || news.look) berth.look?.();
-  for (const key of ["catalog", "machine", "role", "needsKey"]) if (news[key] !== undefined) store[key] = news[key];
+  for (const key of ["catalog", "machine", "history", "evictions", "role", "needsKey"]) if (news[key] !== undefined) store[key] = news[key];
   berth.told();
 };
 

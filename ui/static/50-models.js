@@ -105,31 +105,6 @@ berth.panels.signin = ({ root }) => {
   });
 };
 
-/** Each device as one bar: every model's share, what all else holds, what is free. */
-berth.panels.memory = ({ root }) => {
-  const { el, t } = berth;
-  const bar = (device, models) => {
-    const held = models.map((model) => ({ name: model.name, bytes: model.devices[device.device] ?? 0 })).filter((one) => one.bytes);
-    const other = Math.max(0, device.used - held.reduce((sum, one) => sum + one.bytes, 0));
-    const shares = [...held.map((one, index) => ({ ...one, kind: `c${index % 7}` })), { name: t("memory_other"), bytes: other, kind: "other" }];
-    const part = ({ name, bytes, kind }) => {
-      const piece = el("i", { class: kind, title: `${name} · ${berth.bytes(bytes)}` });
-      piece.style.width = `${(bytes / device.total) * 100}%`;
-      return piece;
-    };
-    return el("div", { class: "device" },
-      el("div", { class: "heading" }, el("span", {}, device.device === "cpu" ? t("memory_host") : device.name),
-        el("span", { class: "number" }, t("memory_of", { used: berth.bytes(device.used), total: berth.bytes(device.total) }))),
-      el("div", { class: "shares", role: "img", "aria-label": shares.map((one) => `${one.name} ${berth.bytes(one.bytes)}`).join(", ") }, shares.map(part)),
-      el("ul", {}, shares.map((one) => el("li", {}, el("i", { class: `swatch ${one.kind}` }), el("span", {}, one.name), el("span", { class: "number" }, berth.bytes(one.bytes)))),
-        el("li", {}, el("i", { class: "swatch free" }), el("span", {}, t("memory_free")), el("span", { class: "number" }, berth.bytes(Math.max(0, device.total - device.used))))));
-  };
-  berth.onModels(() => {
-    const { machine, models } = berth.store;
-    if (machine) root.replaceChildren(...machine.map((device) => bar(device, [...models.values()])));
-  });
-};
-
 berth.panels.catalogue = ({ root }) => {
   const { el, t } = berth;
   const search = el("input", { type: "search", placeholder: t("search_placeholder"), "aria-label": t("search"), oninput: () => draw() });

@@ -30,13 +30,14 @@ berth.panels.plan = ({ root, props, trigger, watch }) => {
   };
 
   const actions = (plan, asked) => {
-    const offer = (label, changes, unload = []) =>
-      berth.button(label, () => { root.replaceChildren(); trigger("take", { asked, changes, unload }); });
+    const offer = (label, changes, more = {}) =>
+      berth.button(label, () => { root.replaceChildren(); trigger("take", { asked, changes, ...more }); });
     return [
-      plan.unload.length && offer(t("plan_unload", { models: plan.unload.join(", ") }), {}, plan.unload),
+      plan.unload.length && offer(t("plan_unload", { models: plan.unload.join(", ") }), {}, { unload: plan.unload }),
       ...plan.quantizations.map((bits) => offer(t(`plan_${bits}`), { quantization: bits })),
       plan.gpu_layers && offer(t("plan_layers", { n: berth.count(plan.gpu_layers) }), { gpu_layers: plan.gpu_layers }),
       plan.shorter_context && offer(t("plan_context", { n: berth.count(plan.shorter_context) }), { context_length: plan.shorter_context }),
+      plan.verdict !== "fits" && offer(t("plan_force"), {}, { force: true }),
     ].filter(Boolean);
   };
 

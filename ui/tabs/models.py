@@ -92,10 +92,10 @@ def _loads(core: Core, names: list[str]) -> Callable[..., AsyncIterator[dict[str
     return load
 
 
-async def _steps(core: Core, spec: ModelSpec) -> AsyncIterator[dict[str, Any]]:
+async def _steps(core: Core, spec: ModelSpec, *, force: bool = False) -> AsyncIterator[dict[str, Any]]:
     """A load as news for the page."""
     yield {"failure": {"name": spec.name, "error": None}}
-    async with contextlib.aclosing(follow(core, core.registry.start_load(spec, admin=True))) as steps:
+    async with contextlib.aclosing(follow(core, core.start_load(spec, admin=True, force=force))) as steps:
         async for model in steps:
             yield {"model": model}
 
@@ -175,7 +175,7 @@ def publish(core: Core) -> None:
         spec = model_spec(
             model_path, name=name, device=device, quantization=quantization, context_length=context_length, **options
         )
-        async with contextlib.aclosing(follow(core, core.registry.start_load(spec, admin=True))) as steps:
+        async with contextlib.aclosing(follow(core, core.start_load(spec, admin=True))) as steps:
             async for step in steps:
                 yield step
         yield plain_model(core.model(spec.name))
