@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import re
 import statistics
 import sys
 import tempfile
@@ -23,12 +24,15 @@ from pathlib import Path
 
 from bench import llama
 from bench.clients import drive, post
+from bench.plot import lines
 from bench.servers import berth, free_port, process
 
 CLIENTS = 8
 ROUNDS = 2  # streams of each client
 QUESTIONS = ("How do I load a model?", "모델을 어떻게 불러와?", "What is a token?", "메모리를 비우려면 어떻게 해?")
+HISTORY_WORDS = (30, 150, 300, 600, 1200)
 THREADS = len(os.sched_getaffinity(0))
+_LAST_CHUNK = b"\r\n0\r\n\r\n"  # of an HTTP answer; not every server ends a stream with [DONE]
 
 
 @dataclass(frozen=True)
@@ -37,24 +41,25 @@ class Stream:
 
     first: float
     total: float
+    prompt_tokens: int  # 0 when the server was not asked for it
 
 
 async def stream(port: int, body: dict[str, object]) -> Stream:
-    """One chat stream, read to its `[DONE]`. Raises RuntimeError for any other end."""
+    """One chat stream, read to its end. Raises RuntimeError when it does not say why it ended."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     started, first = time.perf_counter(), None
     writer.write(post("/v1/chat/completions", {**body, "stream": True}))
     seen = b""
-    while b"[DONE]" not in seen[-4096:]:
-        piece = await reader.read(65536)
-        if not piece:
-            raise RuntimeError(f"the stream broke off after {seen[-300:]!r}")
-        seen += piece
-        if first is None and b'"content":"' in seen.replace(b'"content":""', b"").replace(b'": "', b'":"'):
+    while not seen.endswith(_LAST_CHUNK) and (piece := await reader.read(65536)):
+        seen += piece.replace(b'": "', b'":"')
+        if first is None and b'"content":"' in seen.replace(b'"content":""', b""):
             first = time.perf_counter() - started
     writer.close()
+    if b'"finish_reason":"' not in seen:
+        raise RuntimeError(f"the stream broke off after {seen[-300:]!r}")
     total = time.perf_counter() - started
-    return Stream(first if first is not None else total, total)
+    counted = re.search(rb'"prompt_tokens":(\d+)', seen)
+    return Stream(first if first is not None else total, total, int(counted[1]) if counted else 0)
 
 
 def body(model: str, tokens: int, number: int) -> dict[str, object]:
@@ -115,14 +120,21 @@ def gguf_servers(models: Path, peers: Path | None) -> list[Server]:
 
 
 def weight_servers(models: Path) -> list[Server]:
-    weights = str(models / "llama")
-    serve = (str(Path(sys.executable).parent / "transformers"), "serve", weights, "--port", "PORT", "--device", "cpu")
     return [
         ("Berth, transformers fp32", "llama", ours(models, "llama")),
         ("Berth, ONNX fp32", "llama-onnx", ours(models, "llama-onnx")),
-        ("transformers serve", weights, peer(*serve, "--dtype", "float32")),
-        ("transformers serve, continuous", weights, peer(*serve, "--dtype", "float32", "--continuous-batching")),
+        ("transformers serve", str(models / "llama"), peer(*serve_command(models))),
     ]
+
+
+def continuous_server(models: Path) -> Server:
+    peer_of_it = peer(*serve_command(models), "--continuous-batching")
+    return "transformers serve, continuous", str(models / "llama"), peer_of_it
+
+
+def serve_command(models: Path) -> tuple[str, ...]:
+    program, options = str(Path(sys.executable).parent / "transformers"), ("--device", "cpu", "--dtype", "float32")
+    return (program, "serve", str(models / "llama"), "--port", "PORT", *options)
 
 
 async def compare(servers: list[Server], tokens: int, rounds: int) -> None:
@@ -141,17 +153,25 @@ async def compare(servers: list[Server], tokens: int, rounds: int) -> None:
         print(f"| {name} | {many:.1f} | {first_many:.0f} ms | {one:.1f} | {first_one:.0f} ms |", flush=True)
 
 
-async def second_turns(models: Path) -> None:
-    """The first token of a second turn, beside that of the same history sent anew."""
-    print("\n| history, words | first turn | second turn |\n|---|---|---|")
-    async with ours(models, "llama-gguf") as port:
-        for words in (50, 100, 200, 400):
-            history = [{"role": "user", "content": f"{words} " + "load the model " * (words // 3)}]
-            fields = {"model": "llama-gguf", "max_tokens": 2, "temperature": 0}
-            anew = await stream(port, {**fields, "messages": history})
-            more = [*history, {"role": "assistant", "content": "yes"}, {"role": "user", "content": "and then?"}]
-            again = await stream(port, {**fields, "messages": more})
-            print(f"| {words} | {anew.first * 1000:.0f} ms | {again.first * 1000:.0f} ms |", flush=True)
+async def second_turns(models: Path, plot: Path | None) -> None:
+    """The first token of a turn, and of the next turn, which has all of the first before it."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    print("\n| model | history, tokens | first turn | second turn |\n|---|---|---|---|")
+    for label, name in (("GGUF", "llama-gguf"), ("transformers", "llama")):
+        async with ours(models, name) as port:
+            await until_it_answers(port, name)
+            for words in HISTORY_WORDS:
+                history = [{"role": "user", "content": f"{words} " + "load the model " * (words // 3)}]
+                fields = {"model": name, "max_tokens": 2, "temperature": 0, "stream_options": {"include_usage": True}}
+                anew = await stream(port, {**fields, "messages": history})
+                more = [*history, {"role": "assistant", "content": "yes"}, {"role": "user", "content": "and then?"}]
+                again = await stream(port, {**fields, "messages": more})
+                for turn, told in (("first turn", anew), ("second turn", again)):
+                    series.setdefault(f"{label}, {turn}", []).append((anew.prompt_tokens, told.first * 1000))
+                print(f"| {label} | {anew.prompt_tokens} | {anew.first * 1000:.0f} ms | {again.first * 1000:.0f} ms |")
+    if plot:
+        title = "Time to the first token by the length of the history"
+        plot.write_text(lines(title, "tokens of the first turn", "ms", series), encoding="utf-8")
 
 
 async def main() -> None:
@@ -159,6 +179,7 @@ async def main() -> None:
     parser.add_argument("--peers", type=Path, help="the bin directory of the environment of the peers")
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--plot", type=Path, help="where the second turns are drawn, as SVG")
     parser.add_argument("--models", type=Path, help="where the models lie or are written; thrown away when not given")
     arguments = parser.parse_args()
     with contextlib.ExitStack() as stack:
@@ -170,7 +191,8 @@ async def main() -> None:
         print("|---|---|---|---|---|")
         await compare(gguf_servers(models, arguments.peers), arguments.tokens, arguments.rounds)
         await compare(weight_servers(models), arguments.tokens, arguments.rounds)
-        await second_turns(models)
+        await compare([continuous_server(models)], arguments.tokens, 1)  # alone: it does not rest when nobody asks
+        await second_turns(models, arguments.plot)
 
 
 if __name__ == "__main__":
