@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Callable
 from dataclasses import asdict
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 
 from core.errors import BerthError, DeadlineExceeded, HubBusy, InsufficientMemory, LoadFailed, WorkerCrashed
 from core.fleet.job import LoadJob
-from core.fleet.launcher import Launcher
+from core.fleet.launcher import Launcher, Process
 from core.fleet.placement import Placement
 from core.fleet.record import Record
 from core.fleet.refusal import overrun
@@ -92,7 +93,7 @@ class Loader:
         worker: Worker | None = None
         try:
             async with asyncio.timeout(self._settings.load_timeout_s):
-                worker = Worker(record.name, await self._launcher.launch(record.inspection.runtime))
+                worker = Worker(record.name, await self._launch(record.inspection.runtime))
                 room.began(record.name, worker.pid)
                 await worker.open()
                 return worker, await self._start(worker, job, record.inspection, place, path)
@@ -103,6 +104,19 @@ class Loader:
                 raise LoadFailed(
                     f"{record.name} was not ready within {self._settings.load_timeout_s:g} s. Raise BERTH_LOAD_TIMEOUT."
                 ) from error
+            raise
+
+    async def _launch(self, runtime: Runtime) -> Process:
+        """A process; a load that is cancelled meanwhile ends it, and is over when it is gone."""
+        launching = asyncio.create_task(self._launcher.launch(runtime))
+        try:
+            return await asyncio.shield(launching)
+        except asyncio.CancelledError:
+            with contextlib.suppress(WorkerCrashed):
+                process = await launching
+                process.sock.close()
+                process.kill()
+                await process.exited
             raise
 
     async def _inspect(self, record: Record, *, admin: bool) -> Inspection:
