@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 
 import psutil
 import pytest
@@ -70,6 +71,7 @@ async def test_many_loads_and_unloads_leave_nothing(registry, shelf):
     spec = shelf.add("a")
     await ready(registry, spec)
     await registry.unload("a")
+    await fill_the_pool()
     await closed()
     before = held()
     for _ in range(20):
@@ -83,6 +85,13 @@ def held():
     """Descriptors, threads and processes of this process."""
     me = psutil.Process()
     return me.num_fds(), me.num_threads(), len(me.children(recursive=True))
+
+
+async def fill_the_pool():
+    """The event loop's pool has all its threads, which it would else start one by one as reads overlap."""
+    size = min(32, (os.cpu_count() or 1) + 4)  # as concurrent.futures has it
+    everybody = threading.Barrier(size)
+    await asyncio.gather(*(asyncio.to_thread(everybody.wait) for _ in range(size)))
 
 
 async def closed():
