@@ -85,8 +85,8 @@ class Writer:
         self.steps: list[list[Chunk]] = []
         self._obey = obey
 
-    def encode(self, slot: int, prompt: Sequence[int]) -> list[int]:
-        raise NotImplementedError
+    def begin(self, slot: int, prompt: Sequence[int]) -> list[int]:
+        return list(prompt)
 
     def step(self, chunks: Sequence[Chunk]) -> list[np.ndarray | None]:
         assert len({chunk.slot for chunk in chunks}) == len(chunks)

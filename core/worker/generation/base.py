@@ -79,10 +79,11 @@ class Generator(Protocol):
     max_sequences: int  # slots
     max_cached_tokens: int  # over all slots; at least one context
     prefill_tokens: int  # prompt tokens in one step beyond which running answers would wait too long
-    is_encoder_decoder: bool  # its prompt is read by `encode`; its slots cannot be continued
+    is_encoder_decoder: bool  # its prompt is read by `begin`; its slots cannot be continued
 
-    def encode(self, slot: int, prompt: Sequence[int]) -> list[int]:
-        """Encoder-decoders only: reads the prompt and returns the tokens that the answer's reading begins with."""
+    def begin(self, slot: int, prompt: Sequence[int]) -> list[int]:
+        """The tokens that `step` is to read for this prompt: its own. An encoder-decoder reads the prompt here, and
+        returns what its answers begin with."""
         ...
 
     def step(self, chunks: Sequence[Chunk]) -> list[np.ndarray | None]:

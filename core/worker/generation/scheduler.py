@@ -149,7 +149,7 @@ class Scheduler:
             forgotten, _ = self._idle.popitem(last=False)
             self._runtime.trim(forgotten, 0)
             self._free.append(forgotten)
-        answer.begin(self._runtime.encode(slot, prompt) if self._runtime.is_encoder_decoder else prompt)
+        answer.begin(self._runtime.begin(slot, prompt))
 
     def _best_slot(self, prompt: list[int]) -> tuple[int, int]:
         """A slot that is not in use, and how many of its tokens the prompt begins with."""

@@ -66,8 +66,8 @@ class LlamaCpp:
         self._held = [0] * self.max_sequences  # tokens by slot
         self._row = ctypes.c_float * self.codec.size
 
-    def encode(self, slot: int, prompt: Sequence[int]) -> list[int]:
-        raise NotImplementedError("a decoder reads its prompt by steps")
+    def begin(self, slot: int, prompt: Sequence[int]) -> list[int]:
+        return list(prompt)
 
     def step(self, chunks: Sequence[Chunk]) -> list[np.ndarray | None]:
         for chunk in chunks:

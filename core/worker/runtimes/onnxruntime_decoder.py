@@ -75,8 +75,8 @@ class OnnxDecoder:
             max_sequences=self.max_sequences,
         )
 
-    def encode(self, slot: int, prompt: Sequence[int]) -> list[int]:
-        raise NotImplementedError("a decoder reads its prompt by steps")
+    def begin(self, slot: int, prompt: Sequence[int]) -> list[int]:
+        return list(prompt)
 
     def trim(self, slot: int, length: int) -> int:
         held = self._slots.get(slot)

@@ -80,7 +80,7 @@ class OnnxSeq2Seq:
         self._device = device
         self._slots: dict[int, _Reading] = {}
 
-    def encode(self, slot: int, prompt: Sequence[int]) -> list[int]:
+    def begin(self, slot: int, prompt: Sequence[int]) -> list[int]:
         """See `Generator`."""
         doing = f"{self.name} was reading {len(prompt)} tokens"
         encoded = guarded(lambda: self._graphs.encode(prompt), self._device, doing)
@@ -105,7 +105,7 @@ class OnnxSeq2Seq:
         """Runs all graphs. Raises CorruptModel when the scores make no sense."""
         try:
             prompt = [token for token in self.codec.encode("a 가") if token < self.codec.size]
-            tokens = [*self.encode(0, prompt or [0]), 0]
+            tokens = [*self.begin(0, prompt or [0]), 0]
             reading = self._slots[0]
             for read in (tokens[:-1], tokens[-1:]):
                 scores, past = self._graphs.write(reading.encoded, read, reading.past)

@@ -54,8 +54,8 @@ class TransformersDecoder:
         self._slots: _Slots = Together(forward, context) if keeps_keys_and_values(model) else OneByOne(forward)
         self._device = device
 
-    def encode(self, slot: int, prompt: Sequence[int]) -> list[int]:
-        raise NotImplementedError("of encoder-decoders")
+    def begin(self, slot: int, prompt: Sequence[int]) -> list[int]:
+        return list(prompt)
 
     def step(self, chunks: Sequence[Chunk]) -> list[np.ndarray | None]:
         """See `Generator`."""

@@ -66,7 +66,7 @@ class TransformersSeq2Seq:
         self._slots: dict[int, _Reading] = {}
         self._options = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
 
-    def encode(self, slot: int, prompt: Sequence[int]) -> list[int]:
+    def begin(self, slot: int, prompt: Sequence[int]) -> list[int]:
         """See `Generator`."""
         doing = f"{self.name} was reading {len(prompt)} tokens"
         with torch.inference_mode():
@@ -113,6 +113,6 @@ def load(request: LoadRequest, on_progress: Progress) -> TransformersSeq2Seq:
     model, codec, device = load_generator(request, on_progress, AutoModelForSeq2SeqLM, Seq2SeqCodec)
     runtime = TransformersSeq2Seq(request, model, codec, device)
     on_progress("warming", {})
-    runtime.step([Chunk(0, runtime.encode(0, codec.encode("a")), 0, True)])
+    runtime.step([Chunk(0, runtime.begin(0, codec.encode("a")), 0, True)])
     runtime.trim(0, 0)
     return runtime

@@ -70,7 +70,7 @@ def reference(path: Path) -> Any:
 
 
 def begun(generator: OnnxSeq2Seq, text: str, count: int, joins_at: int = 0, slot: int = 0) -> Sequence_:
-    return Sequence_(generator.encode(slot, generator.codec.encode(text)), count, joins_at, slot)
+    return Sequence_(generator.begin(slot, generator.codec.encode(text)), count, joins_at, slot)
 
 
 def expected(model: Any, tokenizer: Any, text: str, count: int, begin: int) -> list[int]:
@@ -110,7 +110,7 @@ def test_scores_are_those_of_the_model(name: str, is_merged: bool, directory) ->
     path = directory(name, is_merged)
     generator, model = loaded(path), reference(path)
     prompt = generator.codec.encode(TEXTS[1])
-    written = [*generator.encode(0, prompt), *range(20, 40, 3)]
+    written = [*generator.begin(0, prompt), *range(20, 40, 3)]
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([prompt]), decoder_input_ids=torch.tensor([written])).logits[0]
     for at, token in enumerate(written):
@@ -141,7 +141,7 @@ def test_what_it_says_of_itself(directory, tmp_path: Path) -> None:
     assert info.has_chat_template is None
     assert (generator.max_sequences, generator.max_cached_tokens) == (3, 400)
     assert info.context_length == 255  # of 256 positions, since two tokens come before the answer
-    assert len(greedy(generator, [Sequence_(generator.encode(0, [7] * 255), 255)])[0]) == 255
+    assert len(greedy(generator, [Sequence_(generator.begin(0, [7] * 255), 255)])[0]) == 255
     assert loaded(directory("t5"), context_length=64).info.context_length == 64
 
 
@@ -161,7 +161,7 @@ def test_a_precision_is_that_of_all_its_graphs(own: Path) -> None:
     same = loaded(own, file="onnx/encoder_model_quantized.onnx")
     rows = []
     for generator in (plain, int8, same):
-        start = generator.encode(0, generator.codec.encode(TEXTS[1]))
+        start = generator.begin(0, generator.codec.encode(TEXTS[1]))
         rows.append(generator.step([Chunk(0, start, 0, True)])[0])
     np.testing.assert_array_equal(rows[1], rows[2])
     assert 0.9 < np.corrcoef(rows[0], rows[1])[0, 1] < 1 - 1e-7
@@ -179,7 +179,7 @@ def test_float16_agrees_to_its_precision(directory, tmp_path: Path) -> None:
         rows = []
         for generator in (half, full):
             if not at:
-                generator.encode(0, generator.codec.encode(TEXTS[0]))
+                generator.begin(0, generator.codec.encode(TEXTS[0]))
             rows.append(generator.step([Chunk(0, tokens, at + bool(at), True)])[0])
         assert np.abs(rows[0] - rows[1]).max() < 0.02 * np.abs(rows[1]).max()
 
@@ -189,7 +189,7 @@ def test_a_pass_that_fails_leaves_every_slot_as_it_was(directory, monkeypatch) -
     first, second = begun(generator, TEXTS[0], 6), begun(generator, TEXTS[1], 6, slot=1)
     wanted = greedy(generator, [begun(generator, TEXTS[0], 6), begun(generator, TEXTS[1], 6, slot=1)])
     for slot in (0, 1):
-        generator.encode(slot, generator.codec.encode(TEXTS[slot]))
+        generator.begin(slot, generator.codec.encode(TEXTS[slot]))
     run, left = onnxruntime_halves.Graph.run, [1]
 
     def fail_second(graph, feed, outputs):

@@ -42,7 +42,7 @@ def directory(tmp_path_factory):
 
 
 def begun(generator: TransformersSeq2Seq, text: str, count: int, joins_at: int = 0, slot: int = 0) -> Sequence_:
-    return Sequence_(generator.encode(slot, generator.codec.encode(text)), count, joins_at, slot)
+    return Sequence_(generator.begin(slot, generator.codec.encode(text)), count, joins_at, slot)
 
 
 def expected(model: Any, tokenizer: Any, text: str, count: int, begin: int) -> list[int]:
@@ -110,7 +110,7 @@ def test_what_it_says_of_itself(directory) -> None:
     assert generator.info.tasks == (Task.SUMMARIZATION, Task.TEXT2TEXT_GENERATION)
     assert generator.info.has_chat_template is None
     assert generator.info.context_length == 255  # of 256 positions, since two tokens come before the answer
-    longest = Sequence_(generator.encode(0, [7] * 255), 255)
+    longest = Sequence_(generator.begin(0, [7] * 255), 255)
     assert len(greedy(generator, [longest])[0]) == 255
     assert loaded(directory("t5"), context_length=64).info.context_length == 64
 
@@ -130,7 +130,7 @@ def test_a_pass_that_fails_leaves_every_slot_as_it_was(directory, monkeypatch) -
     [alone] = greedy(generator, [begun(generator, TEXTS[0], 6)])
     first.tokens, second.tokens = list(first.prompt), list(second.prompt)
     chunks = [Chunk(0, first.prompt, 0, True), Chunk(1, second.prompt, 0, True)]
-    generator.encode(0, generator.codec.encode(TEXTS[0]))
+    generator.begin(0, generator.codec.encode(TEXTS[0]))
     calls = iter([None, RuntimeError("no")])
 
     def failing(*args: Any) -> None:
@@ -151,6 +151,6 @@ def test_a_causal_model_is_refused(tmp_path: Path) -> None:
 
 def test_torch_keeps_no_gradients(directory) -> None:
     generator = loaded(directory("t5"))
-    generator.encode(0, generator.codec.encode("Hi"))
+    generator.begin(0, generator.codec.encode("Hi"))
     assert not generator._slots[0].encoded.last_hidden_state.requires_grad
     assert torch.is_inference(generator._slots[0].encoded.last_hidden_state)
