@@ -16,6 +16,9 @@ from ui.words import i18n
 
 App = TypeVar("App")  # a FastAPI application; this room does not import FastAPI
 _TABS = (classify, ner, embed, generate, chat, ask, fill, models)
+# Gradio asks its queue for work a thousand times a second, which takes 5 % of a core that models could have.
+_POLL_S = 0.02  # what an event of the page waits at most before it begins
+_PROGRESS_POLL_S = 1.0  # of Gradio's own progress bars, of which there are none here
 _MAX_QUEUE = 512  # events of the page waiting; what a model may have waiting is the business of `core`
 
 
@@ -32,6 +35,8 @@ def build(core: Core) -> gr.Blocks:
             tab.publish(core)
         page.load(None, js="() => { berth.start(); return []; }", **quiet("start"))
     page.queue(max_size=_MAX_QUEUE, api_open=False, default_concurrency_limit=None)
+    page._queue.sleep_when_free = _POLL_S
+    page._queue.progress_update_sleep_when_free = _PROGRESS_POLL_S
     return page
 
 
