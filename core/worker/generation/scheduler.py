@@ -26,6 +26,8 @@ from core.worker.runtimes.base import ContextLost
 log = logging.getLogger(__name__)
 
 _WORTHWHILE = 0.5  # share of a slot's tokens that a prompt has to begin with, for the rest to be given up for it
+_MANY = 16  # tokens that make it worthwhile where a slot has to be given up in any case; fewer are sooner read anew,
+#             together with the other prompts that begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,16 +157,11 @@ class Scheduler:
         """A slot that is not in use, and how many of its tokens the prompt begins with."""
         shares = {slot: _shared(tokens, prompt) for slot, tokens in self._idle.items()}
         best = max(shares, key=lambda slot: shares[slot], default=None)
-        if (
-            best is not None
-            and shares[best]
-            and (not self._free or shares[best] >= _WORTHWHILE * len(self._idle[best]))
-        ):
-            return best, shares[best]
-        if self._free:
-            return self._free[0], 0
-        oldest = next(iter(self._idle))
-        return oldest, shares[oldest]
+        if best is not None and shares[best]:
+            is_most = shares[best] >= _WORTHWHILE * len(self._idle[best])
+            if is_most or (not self._free and shares[best] >= _MANY):
+                return best, shares[best]
+        return (self._free[0] if self._free else next(iter(self._idle))), 0
 
     # what is run
 

@@ -99,13 +99,14 @@ class KeyValues(Cache):
                 tensor[row, :, :start] = 0  # never read, but no number times what was here may be NaN
                 tensor[row, :, start : self.length] = source[0, :, : other.length]
 
-    def take(self, row: int, start: int) -> KeyValues:
-        """A copy of one row from the column `start` on."""
+    def take(self, row: int, start: int, end: int | None = None) -> KeyValues:
+        """A copy of one row from the column `start` on, to `end` or that of all rows."""
+        end = self.length if end is None else end
         taken = KeyValues()
-        taken.length = self.length - start
+        taken.length = end - start
         taken._room = (1, taken.length)
         for mine, its in ((self.keys, taken.keys), (self.values, taken.values)):
-            its.extend(tensor[row : row + 1, :, start : self.length].clone() for tensor in mine)
+            its.extend(tensor[row : row + 1, :, start:end].clone() for tensor in mine)
         return taken
 
     def replace(self, row: int, by: int) -> None:

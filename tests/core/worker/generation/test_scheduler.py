@@ -163,6 +163,17 @@ def test_the_next_turn_reads_only_what_is_new():
     assert read < len(second.prompt) - len(history) + 20
 
 
+@pytest.mark.parametrize(("shared", "kept"), [(15, 0), (16, 16)])
+def test_a_few_tokens_that_begin_alike_are_read_again_where_a_slot_is_given_up(shared, kept):
+    desk = Desk(max_sequences=1)
+    begin = "x" * shared
+    desk.ask(begin + "a long conversation of somebody else\nsay:one")
+    desk.run()
+    job = desk.ask(begin + "Another\nsay:two")
+    desk.run()
+    assert (job.cached_tokens, desk.text(job)) == (kept, "two")
+
+
 def test_two_conversations_keep_a_slot_each():
     desk = Desk(max_sequences=2)
     left, right = "left " * 50, "right " * 50

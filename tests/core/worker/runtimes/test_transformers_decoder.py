@@ -14,7 +14,7 @@ import transformers
 from core.types import Quantization, Runtime, Task
 from core.worker.generation.base import Chunk
 from core.worker.runtimes.base import LoadRequest
-from core.worker.runtimes.transformers_decoder import OneByOne, Together, TransformersDecoder, load
+from core.worker.runtimes.transformers_decoder import OneByOne, Together, TransformersDecoder, load, of_like_length
 from tests.core.worker.runtimes.writing import NOISE, Sequence_, greedy, reference, ties
 from tests.fakes.decoders import CHAT_TEMPLATE, DECODERS, write_decoder
 
@@ -202,3 +202,11 @@ def test_models_with_a_state_of_another_kind_write_one_after_the_other(name: str
                 assert float(scores.max() - scores[token]) < 1e-3
                 tokens.append(token)
     assert generator.trim(0, 5) == 0
+
+
+def test_prompts_of_like_length_begin_together():
+    lengths = (3, 60, 18, 45, 5, 2)
+    chunks = [Chunk(slot, [1] * length, 0, True) for slot, length in enumerate(lengths)]
+    groups = [[len(chunk.tokens) for chunk in group] for group in of_like_length(chunks)]
+    assert groups == [[60, 45], [18, 5, 3], [2]]
+    assert of_like_length([]) == []
