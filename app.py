@@ -28,6 +28,9 @@ from core.settings import PROJECT, Settings, read_settings
 log = logging.getLogger("berth")
 
 _CLOSE_S = 3  # seconds that open connections (a page in a browser keeps one) may hold up the end
+# A connection at rest is kept longer than clients keep theirs (httpx: 5 s): a request that is sent just when the server
+# hangs up would be lost.
+_KEEP_ALIVE_S = 75
 _CODE = ("api", "core", "ui")  # what `--reload` watches: not .venv, whose files are many
 
 
@@ -129,6 +132,7 @@ def serve(settings: Settings) -> None:
         access_log=False,  # api/edge.py writes a line with the request's id
         server_header=False,
         timeout_graceful_shutdown=_CLOSE_S,
+        timeout_keep_alive=_KEEP_ALIVE_S,
     )
     Server(config, app.state.core).run()
 

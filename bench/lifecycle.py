@@ -3,8 +3,8 @@
     python -m bench.lifecycle
 
 Prints seconds from `python app.py` to a served /health, the front process's memory, seconds from a load call to
-ready for a starter model, and what 100 loads and unloads leave: processes, threads, descriptors, shared memory
-and bytes.
+ready for a starter model, what 100 loads and unloads leave (processes, threads, descriptors, shared memory and bytes),
+and how busy the front process is when nobody asks.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from bench.servers import berth, free_port, process, until_healthy, until_settle
 MIB = 1024 * 1024
 STARTER = {"model_name": "starter-sentiment", "model_path": "starter:sentiment"}
 CYCLES = 100
+REST_S = 10
 
 
 async def held(front: psutil.Process) -> dict[str, int]:
@@ -47,6 +48,14 @@ async def cycle(port: int) -> float:
     await drive(port, [post("/models/starter-sentiment/predict", {"text": "좋아요"})], 1)
     await drive(port, [post("/models/starter-sentiment/unload", {})], 1)
     return seconds
+
+
+async def at_rest(front: psutil.Process) -> float:
+    """Share of a core that the front process takes while nobody asks for anything."""
+    before = front.cpu_times()
+    await asyncio.sleep(REST_S)
+    after = front.cpu_times()
+    return (after.user + after.system - before.user - before.system) / REST_S
 
 
 async def start_up() -> float:
@@ -75,6 +84,7 @@ async def main() -> None:
         for _ in range(CYCLES):
             await cycle(port)
         after = await held(front)
+        print(f"front process at rest: {await at_rest(front):.1%} of a core")
         left = ", ".join(f"{name} {after[name] - before[name]:+d}" for name in before if name != "bytes")
         print(f"{CYCLES} loads and unloads leave: {left}, {(after['bytes'] - before['bytes']) / MIB:+.1f} MiB")
 

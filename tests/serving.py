@@ -78,6 +78,7 @@ async def serve(core: Core, access: Access | None = None) -> AsyncIterator[Serve
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=1,
+            timeout_keep_alive=60,  # httpx lets a connection rest for 5 s, as uvicorn does: both would end it at once
         )
     )
     await core.start()

@@ -30,6 +30,7 @@ FILE = "berth.db"
 _CONNECT_S = 10  # for a connection, and for SQLite's lock while another process writes
 _WAL_TRIES = 100  # 0.1 s apart
 _PING_S = 3.0
+CLOSE_S = 10.0
 _POSTGRESQL = ("postgres", "postgresql", "postgresql+asyncpg")
 # libpq's options that have another name here, or none
 _LIBPQ = {"sslmode": "ssl", "connect_timeout": "timeout", "channel_binding": None, "target_session_attrs": None}
@@ -132,13 +133,18 @@ class Database:
             await connection.execute(select(schema.migrations.c.number).limit(1))
 
     async def close(self) -> None:
-        """Once what is under way has ended."""
-        while self._unfinished:
-            await asyncio.wait(self._unfinished)
-        async with self._opening:
-            engine, self._engine = self._engine, None
-        if engine is not None:
-            await engine.dispose()
+        """Once what is under way has ended; what does not end within CLOSE_S seconds is left to the end of the process,
+        which loses nothing that was committed."""
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                while self._unfinished:
+                    await asyncio.wait(self._unfinished)
+                async with self._opening:
+                    engine, self._engine = self._engine, None
+                if engine is not None:
+                    await engine.dispose()
+        except TimeoutError:
+            log.error("the database of conversations did not close within %g s", CLOSE_S)
 
     async def _opened(self) -> AsyncEngine:
         if self._engine is not None:

@@ -115,7 +115,7 @@ async def test_names_of_handlers_are_theirs_alone(core: Core) -> None:
     assert all(str(fn.api_name).isidentifier() for fn in public)
 
 
-def test_gradio_still_asks_its_queue_as_often_as_it_is_told() -> None:
+async def test_gradio_still_asks_its_queue_as_often_as_it_is_told() -> None:
     """`ui.page` sets these two; under other names they would set nothing."""
     plain = gr.Blocks().queue()._queue
     assert (plain.sleep_when_free, plain.progress_update_sleep_when_free) < (ui.page._POLL_S, ui.page._PROGRESS_POLL_S)
