@@ -289,16 +289,21 @@ async def test_a_model_that_is_always_in_use_yields_after_a_while(crowd, shelf, 
     assert record.outside == 0
 
 
-async def test_who_yields_takes_requests_again_when_nobody_waits_any_more(crowd, shelf, clock):
-    registry, fifo = crowd(room=100), shelf.fifo("gate")
-    await used(registry, shelf.add("a"))
-    record = registry.get("a")
-    running = await asks(registry, "a", f"wait:{fifo}")
+async def yields(registry, record, shelf, clock):
+    """A load of `b` has waited so long that the busy `record` takes no more requests."""
     await registry.load(shelf.add("b"))
     await in_line(registry, "b")
     clock.advance(YIELD_S)
     while record.is_open.is_set():
         await asyncio.sleep(0)
+
+
+async def test_who_yields_takes_requests_again_when_nobody_waits_any_more(crowd, shelf, clock):
+    registry, fifo = crowd(room=100), shelf.fifo("gate")
+    await used(registry, shelf.add("a"))
+    record = registry.get("a")
+    running = await asks(registry, "a", f"wait:{fifo}")
+    await yields(registry, record, shelf, clock)
     late = asyncio.create_task(ask(registry, "a", "four"))
     while record.outside < 1:
         await asyncio.sleep(0)
@@ -316,11 +321,7 @@ async def test_who_waits_outside_counts_in_the_queue(crowd, shelf, clock, settin
     await used(registry, shelf.add("a"))
     record = registry.get("a")
     running = await asks(registry, "a", f"wait:{fifo}")
-    await registry.load(shelf.add("b"))
-    await in_line(registry, "b")
-    clock.advance(YIELD_S)
-    while record.is_open.is_set():
-        await asyncio.sleep(0)
+    await yields(registry, record, shelf, clock)
     late = [asyncio.create_task(ask(registry, "a", "four")) for _ in range(settings.max_queue - 1)]
     while record.outside < settings.max_queue - 1:
         await asyncio.sleep(0)

@@ -25,7 +25,7 @@ from core.worker.generation.base import Chunk
 from core.worker.runtimes import onnxruntime_halves
 from core.worker.runtimes.onnxruntime_seq2seq import OnnxSeq2Seq
 from tests.core.worker.conftest import open_model
-from tests.core.worker.runtimes.writing import Sequence_, greedy
+from tests.core.worker.runtimes.writing import Sequence_, begun, expected, greedy
 from tests.fakes.decoders import ENCODER_DECODERS, write_decoder
 from tests.fakes.hub import FakeHub
 from tests.fakes.onnx_decoders import quantize, write_data
@@ -67,20 +67,6 @@ def own(directory, tmp_path: Path) -> Path:
 
 def reference(path: Path) -> Any:
     return transformers.AutoModelForSeq2SeqLM.from_pretrained(path, attn_implementation="eager").eval()
-
-
-def begun(generator: OnnxSeq2Seq, text: str, count: int, joins_at: int = 0, slot: int = 0) -> Sequence_:
-    return Sequence_(generator.begin(slot, generator.codec.encode(text)), count, joins_at, slot)
-
-
-def expected(model: Any, tokenizer: Any, text: str, count: int, begin: int) -> list[int]:
-    """What `generate` writes after the `begin` tokens that every answer begins with, past any end token."""
-    model.generation_config.eos_token_id = None
-    model.generation_config.forced_eos_token_id = None
-    inputs = tokenizer(text, return_tensors="pt")
-    inputs.pop("token_type_ids", None)
-    written = model.generate(**inputs, do_sample=False, num_beams=1, max_new_tokens=count + begin - 1)
-    return written[0, begin:].tolist()
 
 
 @pytest.mark.parametrize("is_merged", [True, False])

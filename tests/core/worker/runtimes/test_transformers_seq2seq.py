@@ -16,7 +16,7 @@ from core.types import Quantization, Runtime, Task
 from core.worker.generation.base import Chunk
 from core.worker.runtimes.base import LoadRequest
 from core.worker.runtimes.transformers_seq2seq import TransformersSeq2Seq, load
-from tests.core.worker.runtimes.writing import Sequence_, greedy
+from tests.core.worker.runtimes.writing import Sequence_, begun, expected, greedy
 from tests.fakes.decoders import ENCODER_DECODERS, write_decoder
 
 TEXTS = (
@@ -39,20 +39,6 @@ def loaded(path: Path, task: Task = Task.TEXT2TEXT_GENERATION, **more: Any) -> T
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     return functools.cache(lambda name: write_decoder(tmp_path_factory.mktemp(name), name))
-
-
-def begun(generator: TransformersSeq2Seq, text: str, count: int, joins_at: int = 0, slot: int = 0) -> Sequence_:
-    return Sequence_(generator.begin(slot, generator.codec.encode(text)), count, joins_at, slot)
-
-
-def expected(model: Any, tokenizer: Any, text: str, count: int, begin: int) -> list[int]:
-    """What `generate` writes after the `begin` tokens that every answer begins with, past any end token."""
-    model.generation_config.eos_token_id = None
-    model.generation_config.forced_eos_token_id = None
-    inputs = tokenizer(text, return_tensors="pt")
-    inputs.pop("token_type_ids", None)
-    written = model.generate(**inputs, do_sample=False, num_beams=1, max_new_tokens=count + begin - 1)
-    return written[0, begin:].tolist()
 
 
 @pytest.mark.parametrize("name", ENCODER_DECODERS)

@@ -74,3 +74,17 @@ def ties(model: Any, prompt: list[int], ours: list[int], theirs: list[int], nois
     assert gap < noise, f"{ours} is not {theirs}: they part at {at} by {gap}"
     print(f"parted at token {at} of {len(theirs)}, scores {gap:.1e} apart")
     return 1
+
+
+def begun(generator: Generator, text: str, count: int, joins_at: int = 0, slot: int = 0) -> Sequence_:
+    return Sequence_(generator.begin(slot, generator.codec.encode(text)), count, joins_at, slot)
+
+
+def expected(model: Any, tokenizer: Any, text: str, count: int, begin: int) -> list[int]:
+    """What `generate` writes after the `begin` tokens that every answer begins with, past any end token."""
+    model.generation_config.eos_token_id = None
+    model.generation_config.forced_eos_token_id = None
+    inputs = tokenizer(text, return_tensors="pt")
+    inputs.pop("token_type_ids", None)
+    written = model.generate(**inputs, do_sample=False, num_beams=1, max_new_tokens=count + begin - 1)
+    return written[0, begin:].tolist()
