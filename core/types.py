@@ -282,11 +282,22 @@ class MaskFill(TypedDict):
     sequence: str
 
 
+class Image(TypedDict):
+    """A picture as a model is shown it: checked, upright, in RGB, without metadata."""
+
+    data: bytes  # a PNG or JPEG file
+    key: str  # SHA-256 of `data`, hex: the same picture has the same key
+
+
+IMAGE_MARK = "\ufffc"  # Unicode's object replacement character: where an image stands in a text
+
+
 class Message(TypedDict):
     """One turn of a chat. `role` is system, user or assistant."""
 
     role: str
-    content: str
+    content: str  # with an IMAGE_MARK where each of `images` stands; those beyond the marks come before the text
+    images: NotRequired[tuple[Image, ...]]
 
 
 @dataclass(frozen=True, slots=True)
