@@ -153,6 +153,7 @@ DEFAULTS: dict[Task, dict[str, Any]] = {
         "hypothesis_template": "This example is {}.",
     },
     Task.FILL_MASK: {"top_k": 5, "targets": None},
+    Task.IMAGE_CLASSIFICATION: {"top_k": 5, "function_to_apply": None},
     **dict.fromkeys(GENERATION_TASKS, _GENERATION),
 }
 

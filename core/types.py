@@ -20,6 +20,8 @@ class Task(StrEnum):
     TEXT2TEXT_GENERATION = "text2text-generation"
     SUMMARIZATION = "summarization"
     TRANSLATION = "translation"
+    IMAGE_TEXT_TO_TEXT = "image-text-to-text"
+    IMAGE_CLASSIFICATION = "image-classification"
 
     @property
     def generates(self) -> bool:
@@ -27,7 +29,7 @@ class Task(StrEnum):
 
 
 TEXT_TO_TEXT_TASKS = (Task.TEXT2TEXT_GENERATION, Task.SUMMARIZATION, Task.TRANSLATION)  # of encoder-decoders
-GENERATION_TASKS = (Task.TEXT_GENERATION, *TEXT_TO_TEXT_TASKS)
+GENERATION_TASKS = (Task.TEXT_GENERATION, *TEXT_TO_TEXT_TASKS, Task.IMAGE_TEXT_TO_TEXT)
 
 
 class Runtime(StrEnum):

@@ -66,6 +66,7 @@ class Writer:
 
     codec = ByteCodec()
     is_encoder_decoder = False
+    vision = None
     name = "writer"
 
     def __init__(

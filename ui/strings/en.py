@@ -313,6 +313,8 @@ WORDS: dict[str, str] = {
     "task_text2text-generation": "text to text",
     "task_summarization": "summaries",
     "task_translation": "translation",
+    "task_image-text-to-text": "images and text",
+    "task_image-classification": "image classification",
     # errors: what it is, and what to do
     "error_invalid_request": "This cannot be run as it stands. Change what is named below and run it again.",
     "error_request_too_large": "This is too large for one request. Split it into parts.",

@@ -315,6 +315,8 @@ WORDS: dict[str, str] = {
     "task_text2text-generation": "텍스트 변환",
     "task_summarization": "요약",
     "task_translation": "번역",
+    "task_image-text-to-text": "이미지 대화",
+    "task_image-classification": "이미지 분류",
     # 오류: 무슨 일인지, 무엇을 하면 되는지
     "error_invalid_request": "이대로는 실행할 수 없어요. 아래에 적힌 부분을 고쳐서 다시 실행해 주세요.",
     "error_request_too_large": "한 번에 보내기에는 너무 커요. 나눠서 보내 주세요.",

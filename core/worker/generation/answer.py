@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from core.errors import BerthError
-from core.types import Delta, Sampling, TokenLogprob, TokenScore, Usage
+from core.types import Delta, Image, Sampling, TokenLogprob, TokenScore, Usage
 from core.worker.generation.base import Codec
 from core.worker.generation.sampler import Drawn, Sampler
 from core.worker.generation.stops import Stops
@@ -23,6 +23,7 @@ class Job:
     on_delta: Callable[[Delta], None]  # on the model thread
     on_done: Callable[[Job], None]  # on the model thread, once
     continues: bool = False  # the answer goes on with the prompt's own text
+    images: Sequence[Image] = ()  # whose places the prompt names
     error: BerthError | None = None
     is_cancelled: bool = False
     added_at: float = field(default_factory=time.monotonic)

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from core.types import Message, ModelInfo
+from core.types import Image, Message, ModelInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,27 @@ class Codec(Protocol):
         ...
 
 
+class Vision(Protocol):
+    """How a model sees. `encode` is used by the text thread, `show` by the model thread."""
+
+    max_images: int  # in one prompt
+
+    def encode(self, messages: Sequence[Message]) -> list[int]:
+        """A chat that holds images, as tokens: as the model's own template and processor write it.
+
+        Each place that a row of an image's numbers takes is an id of `core/worker/generation/images.py`, above
+        `codec.size`. Raises TemplateFailed; InvalidRequest for an image that cannot be read.
+        """
+        ...
+
+    def show(self, slot: int, images: Sequence[Image]) -> None:
+        """The images whose places the tokens of `slot` may name from now on, before `begin`; none: it is done with.
+
+        They are embedded in the step that reads the first of their places, unless they are still in memory.
+        """
+        ...
+
+
 class Generator(Protocol):
     """A loaded model that generates. Used by one thread, the model thread."""
 
@@ -80,6 +101,11 @@ class Generator(Protocol):
     max_cached_tokens: int  # over all slots; at least one context
     prefill_tokens: int  # prompt tokens in one step beyond which running answers would wait too long
     is_encoder_decoder: bool  # its prompt is read by `begin`; its slots cannot be continued
+
+    @property
+    def vision(self) -> Vision | None:
+        """How it sees; None where it reads text alone."""
+        ...
 
     def begin(self, slot: int, prompt: Sequence[int]) -> list[int]:
         """The tokens that `step` is to read for this prompt: its own. An encoder-decoder reads the prompt here, and

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from core.errors import ContextOverflow, InvalidRequest
-from core.types import Delta, Prompt, Sampling
+from core.errors import ContextOverflow, InvalidRequest, TaskNotSupported
+from core.types import Delta, Image, Message, Prompt, Sampling, Task
 from core.worker.generation.answer import Job
 from core.worker.generation.base import Generator
 from core.worker.generation.chat_template import PLAIN_STOP
+from core.worker.generation.images import images_of
 
 DEFAULT_MAX_TOKENS = 1024  # of an answer, when the request does not say
 
@@ -33,21 +34,24 @@ def prepare(
     on_delta: Callable[[Delta], None],
     on_done: Callable[[Job], None],
 ) -> Job:
-    """The prompt as tokens. Raises InvalidRequest, ContextOverflow, TemplateFailed."""
-    ids = _ids(runtime, prompt)
+    """The prompt as tokens. Raises InvalidRequest, TaskNotSupported, ContextOverflow, TemplateFailed."""
+    images = images_of(prompt.messages or ())
+    ids = _ids(runtime, prompt, images)
     context = runtime.info.context_length
     assert context is not None
     room = min(context, runtime.max_cached_tokens) - (0 if runtime.is_encoder_decoder else len(ids))
     if len(ids) > context or room < 1:
+        seen = sum(each >= runtime.codec.size for each in ids)
+        of_images = f", {seen:,} of them for {len(images)} image{'s' * (len(images) > 1)}" if seen else ""
         raise ContextOverflow(
-            f"The prompt has {len(ids):,} tokens; {runtime.name} reads {context:,}, the answer included. "
+            f"The prompt has {len(ids):,} tokens{of_images}; {runtime.name} reads {context:,}, the answer included. "
             "Send less, or load the model with a larger `context_length`."
         )
     wanted = _wanted(sampling, 0 if runtime.is_encoder_decoder else len(ids))
     if prompt.messages is not None and not runtime.codec.has_template:
         sampling = replace(sampling, stop=(*sampling.stop, PLAIN_STOP))
     continues = prompt.messages is None and not runtime.is_encoder_decoder
-    return Job(ids, sampling, min(wanted, room), on_delta, on_done, continues)
+    return Job(ids, sampling, min(wanted, room), on_delta, on_done, continues, images)
 
 
 def _wanted(sampling: Sampling, prompt_tokens: int) -> int:
@@ -61,9 +65,11 @@ def _wanted(sampling: Sampling, prompt_tokens: int) -> int:
     return sampling.max_length - prompt_tokens
 
 
-def _ids(runtime: Generator, prompt: Prompt) -> list[int]:
+def _ids(runtime: Generator, prompt: Prompt, images: Sequence[Image]) -> list[int]:
     codec = runtime.codec
-    if prompt.messages is not None:
+    if images and prompt.messages is not None:
+        ids = _seen(runtime, prompt.messages, len(images))
+    elif prompt.messages is not None:
         ids = codec.encode_chat(codec.render(prompt.messages))
     elif prompt.ids is not None:
         ids = list(prompt.ids)
@@ -74,6 +80,19 @@ def _ids(runtime: Generator, prompt: Prompt) -> list[int]:
     if not ids:
         raise InvalidRequest(f"The prompt gives no token to {runtime.name}. Send some text.")
     return ids
+
+
+def _seen(runtime: Generator, messages: Sequence[Message], count: int) -> list[int]:
+    if runtime.vision is None:
+        raise TaskNotSupported(
+            f"{runtime.name} reads text alone and cannot look at images. Send none, or choose a model for "
+            f"{Task.IMAGE_TEXT_TO_TEXT}; GET /models says which."
+        )
+    if count > runtime.vision.max_images:
+        raise InvalidRequest(
+            f"The chat holds {count:,} images; {runtime.name} takes {runtime.vision.max_images} at once. Send fewer."
+        )
+    return runtime.vision.encode(messages)
 
 
 def as_map(delta: Delta) -> dict[str, Any]:

@@ -113,6 +113,8 @@ class Scheduler:
     def _release(self, answer: Answer) -> None:
         slot, answer.slot = answer.slot, None
         assert slot is not None
+        if answer.job.images and self._runtime.vision is not None:
+            self._runtime.vision.show(slot, ())
         if self._runtime.is_encoder_decoder or not answer.read:
             self._runtime.trim(slot, 0)
             self._free.append(slot)
@@ -151,6 +153,8 @@ class Scheduler:
             forgotten, _ = self._idle.popitem(last=False)
             self._runtime.trim(forgotten, 0)
             self._free.append(forgotten)
+        if answer.job.images and self._runtime.vision is not None:
+            self._runtime.vision.show(slot, answer.job.images)
         answer.begin(self._runtime.begin(slot, prompt))
 
     def _best_slot(self, prompt: list[int]) -> tuple[int, int]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 
-from core.errors import RuntimeUnavailable
-from core.types import TEXT_TO_TEXT_TASKS, Runtime
+from core.errors import LoadFailed, RuntimeUnavailable
+from core.types import TEXT_TO_TEXT_TASKS, Runtime, Task
 from core.worker.generation.base import Generator
 from core.worker.runtimes.base import LoadRequest, Progress
 from core.worker.runtimes.base import Runtime as LoadedModel
@@ -21,6 +21,9 @@ GENERATORS: dict[tuple[Runtime, bool], str] = {  # runtime, whether the model is
     (Runtime.ONNXRUNTIME, False): "core.worker.runtimes.onnxruntime_decoder",
     (Runtime.ONNXRUNTIME, True): "core.worker.runtimes.onnxruntime_seq2seq",
     (Runtime.LLAMA_CPP, False): "core.worker.runtimes.llama_cpp",
+}
+SEEING: dict[Runtime, str] = {  # of models that read images and text
+    Runtime.TRANSFORMERS: "core.worker.runtimes.transformers_vision",
 }
 
 _TRANSFORMERS = (
@@ -68,6 +71,10 @@ PRELOADS: dict[Runtime, tuple[str, ...]] = {
 
 def _module(request: LoadRequest) -> str:
     task = request.tasks[0]
+    if Task.IMAGE_TEXT_TO_TEXT in request.tasks:
+        if request.runtime not in SEEING:
+            raise LoadFailed(f"{request.name} looks at images, which {request.runtime} does not do here.")
+        return SEEING[request.runtime]
     return GENERATORS[request.runtime, task in TEXT_TO_TEXT_TASKS] if task.generates else LOADERS[request.runtime]
 
 

@@ -36,6 +36,7 @@ class LlamaCpp:
     """A loaded GGUF model. `max_sequences` slots share `max_cached_tokens` cells of one cache."""
 
     is_encoder_decoder = False
+    vision = None
 
     def __init__(self, request: LoadRequest, model: llama_cpp.llama_model_p, device: str) -> None:
         self.name = request.name

@@ -46,6 +46,7 @@ class OnnxDecoder:
     """See the protocol `Generator`."""
 
     is_encoder_decoder = False
+    vision = None
 
     def __init__(
         self, request: LoadRequest, session: Any, graph: Graph, config: Any, codec: HFCodec, device: str

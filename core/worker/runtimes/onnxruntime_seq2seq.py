@@ -47,6 +47,7 @@ class OnnxSeq2Seq:
     """See the protocol `Generator`. Answers are written one after the other, each in a pass of its own."""
 
     is_encoder_decoder = True
+    vision = None
 
     def __init__(
         self,

@@ -31,6 +31,7 @@ class TransformersDecoder:
     """See the protocol `Generator`."""
 
     is_encoder_decoder = False
+    vision = None
 
     def __init__(self, request: LoadRequest, model: Any, codec: HFCodec, device: str) -> None:
         self.name = request.name

@@ -40,6 +40,7 @@ class TransformersSeq2Seq:
     """See the protocol `Generator`. Answers are written one after the other, each in a pass of its own."""
 
     is_encoder_decoder = True
+    vision = None
 
     def __init__(self, request: LoadRequest, model: Any, codec: Seq2SeqCodec, device: str) -> None:
         self.name = request.name

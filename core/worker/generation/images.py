@@ -1,0 +1,56 @@
+"""Images in a prompt, as token ids of their own.
+
+Each row of numbers that an image is embedded as has a place in the prompt. The ids of these places lie above the
+vocabulary and are made from the image's key, so that prompts which begin with the same text and the same images begin
+with the same ids, and the scheduler keeps what was read of them without knowing of images at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from core.types import Image, Message
+
+MAX_PLACES = 1 << 20  # of one image
+_KEY_DIGITS = 10  # of an image's key, hexadecimal: 40 bits, so that ids stay far below 2**63
+
+
+def number_of(key: str) -> int:
+    """The number that an image's key stands for in token ids."""
+    return int(key[:_KEY_DIGITS], 16)
+
+
+def places(size: int, key: str, count: int) -> range:
+    """The ids of the `count` places of an image, above a vocabulary of `size` tokens."""
+    first = size + number_of(key) * MAX_PLACES
+    return range(first, first + count)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Places of one image that follow each other among the tokens of a prompt."""
+
+    start: int  # index of the first of them
+    number: int  # of the image's key
+    place: int  # of the first, within its image
+    count: int
+
+
+def spans(tokens: Sequence[int], size: int) -> Iterator[Span]:
+    """Where images lie among `tokens`, in order."""
+    index = 0
+    while index < len(tokens):
+        if tokens[index] < size:
+            index += 1
+            continue
+        number, place = divmod(tokens[index] - size, MAX_PLACES)
+        start = index
+        while index < len(tokens) and tokens[index] == tokens[start] + index - start:
+            index += 1
+        yield Span(start, number, place, index - start)
+
+
+def images_of(messages: Iterable[Message]) -> tuple[Image, ...]:
+    """The images of a chat, in the order in which they are shown."""
+    return tuple(image for message in messages for image in message.get("images", ()))
