@@ -130,14 +130,14 @@ class Launcher:
         for task in list(self._tasks):
             task.cancel()
 
-    async def launch(self, runtime: Runtime) -> Process:
+    async def launch(self, runtime: Runtime, *, quantizes: bool = False) -> Process:
         """A worker ready to be sent its load. Raises WorkerCrashed when no process can be had."""
         await self.start()
         ours, theirs = socket.socketpair()
         log_read, log_write = os.pipe()
         try:
             if not self._must_spawn:
-                pid, exited = await self._fork(runtime, theirs.fileno(), log_write)
+                pid, exited = await self._fork(runtime, quantizes, theirs.fileno(), log_write)
             if self._must_spawn:
                 pid, exited = await self._spawn(theirs.fileno(), log_write)
         except BaseException:
@@ -151,12 +151,14 @@ class Launcher:
         self._keep(self._collect(process, log_read))
         return process
 
-    async def _fork(self, runtime: Runtime, worker_fd: int, log_fd: int) -> tuple[int, asyncio.Future[int]]:
+    async def _fork(
+        self, runtime: Runtime, quantizes: bool, worker_fd: int, log_fd: int
+    ) -> tuple[int, asyncio.Future[int]]:
         self._numbers += 1
         number = self._numbers
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._calls[number] = answer
-        request = json.dumps({"op": "fork", "id": number, "runtime": runtime}).encode()
+        request = json.dumps({"op": "fork", "id": number, "runtime": runtime, "quantizes": quantizes}).encode()
         try:
             assert self._control is not None
             socket.send_fds(self._control, [request], [worker_fd, log_fd])

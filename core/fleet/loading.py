@@ -93,7 +93,7 @@ class Loader:
         worker: Worker | None = None
         try:
             async with asyncio.timeout(self._settings.load_timeout_s):
-                worker = Worker(record.name, await self._launch(record.inspection.runtime))
+                worker = Worker(record.name, await self._launch(record.inspection))
                 room.began(record.name, worker.pid)
                 await worker.open()
                 return worker, await self._start(worker, job, record.inspection, place, path)
@@ -106,9 +106,10 @@ class Loader:
                 ) from error
             raise
 
-    async def _launch(self, runtime: Runtime) -> Process:
+    async def _launch(self, inspection: Inspection) -> Process:
         """A process; a load that is cancelled meanwhile ends it, and is over when it is gone."""
-        launching = asyncio.create_task(self._launcher.launch(runtime))
+        quantizes = inspection.spec.quantization is not None
+        launching = asyncio.create_task(self._launcher.launch(inspection.runtime, quantizes=quantizes))
         try:
             return await asyncio.shield(launching)
         except asyncio.CancelledError:

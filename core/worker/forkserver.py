@@ -1,8 +1,8 @@
 """The fork server: imports the heavy libraries once, then forks a worker for each model within milliseconds.
 
 Run as `python -m core.worker.forkserver FD`, FD a SOCK_SEQPACKET socket to the front process. One JSON message a
-packet: `{"op": "fork", "id", "runtime"}` with two descriptors beside it (the worker's socket, its log pipe) →
-`{"op": "forked", "id", "pid"}`; `{"op": "exited", "pid", "status"}` whenever a child ends. Imports happen in
+packet: `{"op": "fork", "id", "runtime", "quantizes"}` with two descriptors beside it (the worker's socket, its log
+pipe) → `{"op": "forked", "id", "pid"}`; `{"op": "exited", "pid", "status"}` whenever a child ends. Imports happen in
 small steps between messages, what a waiting fork needs first, so that the first model of a fresh start does not
 wait for libraries it does not use. CUDA is never touched here: a child of a process with a CUDA context cannot
 use CUDA. The front process gone means end of file here, and then every worker is killed.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -24,7 +25,7 @@ from collections.abc import Callable
 from typing import Any
 
 from core.types import Runtime
-from core.worker.runtimes import PRELOADS
+from core.worker.runtimes import PRELOADS, QUANTIZING
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -37,10 +38,12 @@ class ForkServer:
         self,
         control: socket.socket,
         preloads: dict[Runtime, tuple[str, ...]] = PRELOADS,
+        quantizing: tuple[str, ...] = QUANTIZING,
         serve: Callable[[socket.socket], None] | None = None,
     ) -> None:
         self._control = control
         self._preloads = preloads
+        self._quantizing = quantizing
         self._serve_model = serve  # None: `core.worker.main.serve`, imported in the worker
         self._children: set[int] = set()
         self._pending: deque[str] = deque()  # modules still to import, in order
@@ -86,6 +89,9 @@ class ForkServer:
                 if module in self._pending:
                     self._pending.remove(module)
                     self._import(module)
+            if message["quantizes"] and not _has_gpu():
+                for module in self._quantizing:
+                    self._import(module)
             self._fork(message["id"], fds)
         except OSError as error:  # no more processes or memory: this model does not start, the others go on
             self._send({"op": "failed", "id": message["id"], "reason": str(error)})
@@ -107,6 +113,7 @@ class ForkServer:
         if len(fds) != 2:
             raise OSError("its descriptors did not arrive; too many files are open")
         parent = os.getpid()
+        gc.freeze()  # a collection in the worker would write to every object, and so copy every page that is shared
         pid = os.fork()
         if pid == 0:
             self._become_worker(parent, *fds)
@@ -170,6 +177,12 @@ class ForkServer:
         # the front process gone: serve() reads the end of file next
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._control.send(json.dumps(message).encode())
+
+
+def _has_gpu() -> bool:
+    """Asked of NVML, as the launcher's environment has it."""
+    torch = sys.modules.get("torch")
+    return bool(torch and torch.cuda.is_available())
 
 
 def _cuda_touched() -> bool:

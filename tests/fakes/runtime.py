@@ -113,4 +113,4 @@ def serve(sock: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    ForkServer(socket.socket(fileno=int(sys.argv[1])), dict.fromkeys(RuntimeName, ()), serve).serve()
+    ForkServer(socket.socket(fileno=int(sys.argv[1])), dict.fromkeys(RuntimeName, ()), (), serve).serve()

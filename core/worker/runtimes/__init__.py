@@ -24,6 +24,7 @@ GENERATORS: dict[tuple[Runtime, bool], str] = {  # runtime, whether the model is
 }
 SEEING: dict[Runtime, str] = {  # of models that read images and text
     Runtime.TRANSFORMERS: "core.worker.runtimes.transformers_vision",
+    Runtime.LLAMA_CPP: "core.worker.runtimes.llama_vision",
 }
 
 _TRANSFORMERS = (
@@ -67,6 +68,8 @@ PRELOADS: dict[Runtime, tuple[str, ...]] = {
     ),
     Runtime.LLAMA_CPP: ("numpy", "llama_cpp", "core.worker.runtimes.llama_cpp"),
 }
+# And before the first worker that quantises; not where there is a GPU, since bitsandbytes asks CUDA what it can do.
+QUANTIZING = ("bitsandbytes", "transformers.integrations.bitsandbytes")
 
 
 def _module(request: LoadRequest) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -11,7 +12,10 @@ import pytest
 from core.errors import WorkerCrashed
 from core.fleet.launcher import Launcher, Lines
 from core.fleet.worker import Worker
+from core.memory.probe import Probe
 from core.types import Runtime
+
+MIB = 1024 * 1024
 
 
 @pytest.fixture
@@ -40,6 +44,19 @@ async def test_the_real_fork_server_imports_everything_and_stays_clean():
         worker = await worker_of(launcher)  # refused if CUDA had been touched
         assert await worker.is_alive()
         assert psutil.Process(worker.pid).ppid() == server.pid
+        # what was imported stays shared: a collection of garbage would copy some 120 MiB into each worker
+        await worker.call("trim", deadline_s=60)
+        assert Probe().process(worker.pid)["cpu"] < 30 * MIB
+        await worker.close()
+
+        worker = Worker("b", await launcher.launch(Runtime.TRANSFORMERS, quantizes=True))
+        await worker.open()
+        assert await worker.is_alive()
+        assert psutil.Process(worker.pid).ppid() == server.pid
+        assert len(os.listdir(f"/proc/{server.pid}/task")) == 1
+        # bitsandbytes asks CUDA what it can do, so with a GPU each worker imports it for itself
+        is_imported = "libbitsandbytes" in Path(f"/proc/{server.pid}/maps").read_text()
+        assert is_imported is not bool(Probe().gpus())
         await worker.close()
     finally:
         await launcher.stop()
