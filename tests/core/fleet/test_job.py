@@ -3,12 +3,16 @@
 import asyncio
 
 import pytest
+import pytest_asyncio
 
 from core.errors import CorruptModel
 from core.fleet.job import LoadJob
 
+# an event loop for each test: who else waits on the one that the other tests share would wait as much longer
+pytestmark = pytest.mark.asyncio(loop_scope="function")
 
-@pytest.fixture
+
+@pytest_asyncio.fixture(loop_scope="function")
 async def advance(monkeypatch):
     """Lets so many seconds pass at once."""
     loop, ahead = asyncio.get_running_loop(), [0.0]
