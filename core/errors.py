@@ -3,6 +3,7 @@
 BerthError
 ├── CallerError                 the request has to change
 │   ├── InvalidRequest          422  a field is missing, unknown or out of range
+│   ├── InvalidImage            422  a picture that cannot be read, or that was named instead of sent
 │   ├── RequestTooLarge         413
 │   ├── NotAuthenticated        401
 │   ├── NotAllowed              403
@@ -76,6 +77,10 @@ class CallerError(BerthError):
 
 class InvalidRequest(CallerError):
     type = "invalid_request"
+
+
+class InvalidImage(CallerError):
+    type = "invalid_image"
 
 
 class RequestTooLarge(CallerError):

@@ -317,6 +317,7 @@ WORDS: dict[str, str] = {
     "task_image-classification": "image classification",
     # errors: what it is, and what to do
     "error_invalid_request": "This cannot be run as it stands. Change what is named below and run it again.",
+    "error_invalid_image": "This picture cannot be read. Send another one, or save it anew as PNG or JPEG.",
     "error_request_too_large": "This is too large for one request. Split it into parts.",
     "error_not_authenticated": "A key is needed. Reload the page and sign in.",
     "error_not_allowed": "This needs the admin key. Sign in on the Models tab.",

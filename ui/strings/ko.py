@@ -319,6 +319,7 @@ WORDS: dict[str, str] = {
     "task_image-classification": "이미지 분류",
     # 오류: 무슨 일인지, 무엇을 하면 되는지
     "error_invalid_request": "이대로는 실행할 수 없어요. 아래에 적힌 부분을 고쳐서 다시 실행해 주세요.",
+    "error_invalid_image": "이 사진을 읽을 수 없어요. 다른 사진을 고르거나 PNG나 JPEG로 다시 저장해 주세요.",
     "error_request_too_large": "한 번에 보내기에는 너무 커요. 나눠서 보내 주세요.",
     "error_not_authenticated": "키가 필요해요. 페이지를 새로 고쳐 로그인해 주세요.",
     "error_not_allowed": "관리자 키가 필요한 작업이에요. 모델 탭에서 로그인해 주세요.",

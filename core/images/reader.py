@@ -1,0 +1,61 @@
+"""Pictures of requests, read beside the event loop: a few at once, within a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from core.errors import DeadlineExceeded, InvalidRequest, QueueFull
+from core.images.encoded import decode_image
+from core.images.reading import MAX_PIXELS, read_image
+from core.types import Image
+
+AT_ONCE = 2  # decoded pictures in memory, 60 MB each at the largest, a few times over while one is made
+MAX_WAITING = 256
+DEADLINE_S = 60.0
+
+
+class ImageReader:
+    """One for the server. `max_images` and `max_pixels` are of one message and of one picture."""
+
+    def __init__(self, max_images: int = 8, max_pixels: int = MAX_PIXELS) -> None:
+        self.max_images = max_images
+        self.max_pixels = max_pixels
+        self._threads = ThreadPoolExecutor(AT_ONCE, "image")
+        self._waiting = 0
+
+    async def read(self, name: str, given: Sequence[bytes | str]) -> tuple[Image, ...]:
+        """The pictures of one message: files, or base64 and data: URIs. `name` is the field that they came in.
+
+        Raises InvalidRequest, InvalidImage, RequestTooLarge, QueueFull, DeadlineExceeded.
+        """
+        if len(given) > self.max_images:
+            error = InvalidRequest(
+                f"`{name}` holds {len(given):,} images; a message takes {self.max_images}. Send fewer, or in several "
+                "messages of a conversation."
+            )
+            error.param = name
+            raise error
+        if self._waiting + len(given) > MAX_WAITING:
+            raise QueueFull("Too many images are being read already. Try again shortly.")
+        self._waiting += len(given)
+        names = [name] if len(given) == 1 else [f"{name}[{index}]" for index in range(len(given))]
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                return tuple([await self._one(*each) for each in zip(names, given, strict=True)])
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"The images could not be read within {DEADLINE_S:g} s. Try when the server is less busy."
+            ) from None
+        finally:
+            self._waiting -= len(given)
+
+    async def _one(self, name: str, given: bytes | str) -> Image:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, functools.partial(_read, name, given, self.max_pixels))
+
+
+def _read(name: str, given: bytes | str, max_pixels: int) -> Image:
+    return read_image(decode_image(name, given) if isinstance(given, str) else given, name, max_pixels)
