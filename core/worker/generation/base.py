@@ -84,9 +84,14 @@ class Vision(Protocol):
         ...
 
     def show(self, slot: int, images: Sequence[Image]) -> None:
-        """The images whose places the tokens of `slot` may name from now on, before `begin`; none: it is done with.
+        """The images whose places the tokens of `slot` may name from now on, before `begin`; none: it is done with."""
+        ...
 
-        They are embedded in the step that reads the first of their places, unless they are still in memory.
+    def look(self, chunk: Chunk) -> None:
+        """Before the step that reads `chunk`: embeds the images that it names, unless they are still in memory.
+
+        What it raises fails this prompt alone, what `step` raises may fail others. A runtime whose step does it all
+        does nothing here.
         """
         ...
 

@@ -4,21 +4,24 @@ under a deadline and with bounds on what it may build."""
 from __future__ import annotations
 
 import ctypes
+import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jinja2
 from jinja2.exceptions import SecurityError
 
 from core.errors import TemplateFailed
-from core.types import Message
 from core.worker.generation.template_sandbox import MAX_TEXT, Sandbox, TooMuch, joined
 
 DEADLINE_S = 2.0
 MAX_SOURCE = 1_000_000  # characters of a template
 PLAIN_STOP = "\nUser:"  # where a model that goes on with the plain template's chat by itself is stopped
 _ROLES = {"system": "System", "user": "User", "assistant": "Assistant"}
+
+
+_IMAGE_PART = re.compile(r"""['"]image(_url)?['"]""")
 
 
 class _Overtime(BaseException):
@@ -40,8 +43,16 @@ class ChatTemplate:
         self._name = name
         self._template: Any = None  # compiled when first used, since that may fail too
 
-    def render(self, messages: Sequence[Message]) -> str:
-        """The chat as text, open for the assistant's answer. Raises TemplateFailed, which names the model."""
+    @property
+    def takes_parts(self) -> bool:
+        """Whether it reads contents as lists of parts, texts and images, as those of models that see do."""
+        return self._source is not None and _IMAGE_PART.search(self._source) is not None
+
+    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """The chat as text, open for the assistant's answer. Raises TemplateFailed, which names the model.
+
+        Of each message its `role` and its `content`: text, or parts where the template takes them.
+        """
         if self._source is None:
             return self._plain(messages)
         rendering = _Rendering(lambda: self._rendered(messages))
@@ -50,18 +61,21 @@ class ChatTemplate:
             raise self._failed(error) from (error if isinstance(error, Exception) else None)
         return rendering.text
 
-    def _plain(self, messages: Sequence[Message]) -> str:
+    def _plain(self, messages: Sequence[Mapping[str, Any]]) -> str:
         lines = (f"{_ROLES.get(each['role'], 'User')}: {each['content']}\n" for each in messages)
         return self._specials["bos_token"] + "".join(lines) + "Assistant:"
 
-    def _rendered(self, messages: Sequence[Message]) -> str:
+    def _rendered(self, messages: Sequence[Mapping[str, Any]]) -> str:
         assert self._source is not None
         if self._template is None:
             if len(self._source) > MAX_SOURCE:
                 raise TooMuch(f"it is longer than {MAX_SOURCE:,} characters")
             self._template = Sandbox().from_string(self._source)
-        values = {"messages": [dict(each) for each in messages], "add_generation_prompt": True}
-        limit = MAX_TEXT + sum(len(each["content"]) for each in messages)
+        values = {
+            "messages": [{"role": each["role"], "content": each["content"]} for each in messages],
+            "add_generation_prompt": True,
+        }
+        limit = MAX_TEXT + sum(_length(each["content"]) for each in messages)
         pieces = self._template.generate(**values, **self._specials, tools=None, documents=None)
         return joined(pieces, limit)
 
@@ -82,6 +96,10 @@ class ChatTemplate:
             f"The chat template of {self._name} could not write this chat: {why}. Change the messages, use plain "
             "text generation, or choose another model."
         )
+
+
+def _length(content: str | Sequence[Mapping[str, Any]]) -> int:
+    return len(content) if isinstance(content, str) else sum(len(part.get("text", "")) for part in content)
 
 
 class _Rendering:

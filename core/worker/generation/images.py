@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from core.types import Image, Message
+from core.types import IMAGE_MARK, Image, Message
 
 MAX_PLACES = 1 << 20  # of one image
 _KEY_DIGITS = 10  # of an image's key, hexadecimal: 40 bits, so that ids stay far below 2**63
@@ -51,6 +51,17 @@ def spans(tokens: Sequence[int], size: int) -> Iterator[Span]:
         yield Span(start, number, place, index - start)
 
 
+def parts_of(message: Message) -> list[str | Image]:
+    """Texts and images of a message in the order in which they stand. Images that have no mark come first."""
+    images = message.get("images", ())
+    texts = message["content"].split(IMAGE_MARK) if images else [message["content"]]
+    marked = min(len(texts) - 1, len(images))
+    parts: list[str | Image] = [*images[marked:], texts[0]]
+    for index, text in enumerate(texts[1:]):
+        parts += [images[index], text] if index < marked else [text]
+    return [part for part in parts if part] or [""]
+
+
 def images_of(messages: Iterable[Message]) -> tuple[Image, ...]:
     """The images of a chat, in the order in which they are shown."""
-    return tuple(image for message in messages for image in message.get("images", ()))
+    return tuple(part for message in messages for part in parts_of(message) if not isinstance(part, str))

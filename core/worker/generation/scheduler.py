@@ -191,7 +191,8 @@ class Scheduler:
         owners = {answer.slot: answer for answer in self._running}
         self.busy_since = time.monotonic()
         try:
-            scores = self._runtime.step(chunks)
+            chunks = [chunk for chunk in chunks if self._looked(owners[chunk.slot].job, chunk)]
+            scores = self._runtime.step(chunks) if chunks else []
         except ContextLost:
             raise
         except InsufficientMemory as error:
@@ -208,6 +209,18 @@ class Scheduler:
             self.busy_since = None
         for chunk, logits in zip(chunks, scores, strict=True):
             self._taken(owners[chunk.slot], chunk, logits)
+
+    def _looked(self, job: Job, chunk: Chunk) -> bool:
+        """Whether the images that `chunk` reads are ready for it; else its job has failed."""
+        if not job.images or self._runtime.vision is None:
+            return True
+        try:
+            self._runtime.vision.look(chunk)
+        except ContextLost:
+            raise
+        except Exception as error:
+            self._fail(job, error)
+        return not job.is_over
 
     def _taken(self, answer: Answer, chunk: Chunk, logits: np.ndarray | None) -> None:
         answer.read += len(chunk.tokens)

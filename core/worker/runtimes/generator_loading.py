@@ -28,9 +28,12 @@ _NO_LIMIT = 1_000_000  # tokenizers say "no limit" with a number far above this
 
 
 def load_generator(
-    request: LoadRequest, on_progress: Progress, head: Any, kind: type[CodecKind]
+    request: LoadRequest, on_progress: Progress, head: Any, kind: type[CodecKind], tokenizer: Any = None
 ) -> tuple[Any, CodecKind, str]:
-    """The model of the class `head` on its device, its codec of the class `kind`, and the device."""
+    """The model of the class `head` on its device, its codec of the class `kind`, and the device.
+
+    `tokenizer`: where it is loaded already.
+    """
     quiet()
     if request.threads is not None:
         torch.set_num_threads(request.threads)
@@ -38,7 +41,8 @@ def load_generator(
     refuse_code(request)
     device = pick_device(request.device)
     with loading_errors(request):
-        tokenizer = AutoTokenizer.from_pretrained(request.path, local_files_only=True, trust_remote_code=False)
+        if tokenizer is None:
+            tokenizer = AutoTokenizer.from_pretrained(request.path, local_files_only=True, trust_remote_code=False)
         model = guarded(lambda: _model(request, device, head), device, f"loading {request.name}")
         codec = hf_codec(tokenizer, model.generation_config, request.name, kind)
     rows = model.get_input_embeddings().weight.shape[0]

@@ -15,7 +15,7 @@ from transformers.cache_utils import get_layer_types_and_kwargs
 from core.types import ModelInfo, Task
 from core.types import Runtime as RuntimeName
 from core.worker.devices import guarded
-from core.worker.generation.base import Chunk
+from core.worker.generation.base import Chunk, Vision
 from core.worker.generation.codec import HFCodec
 from core.worker.runtimes.base import LoadRequest, Progress
 from core.worker.runtimes.generator_loading import cached_tokens, generation_length, load_generator
@@ -24,6 +24,7 @@ from core.worker.runtimes.keyvalues import Batch, KeyValues
 PREFILL_TOKENS = {"cpu": 256, "cuda": 2048}  # of prompts in one step: what the running answers wait for
 # A pass more costs as much as so many tokens: LLaMA 135M in fp32 on 2 cores, some 45 ms a pass and 2 ms a token.
 PASS_TOKENS = 16
+_TASKS = (Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT)
 _PLAIN = {"full_attention", "sliding_attention"}  # layers that keep one key and one value for each token
 
 
@@ -31,9 +32,11 @@ class TransformersDecoder:
     """See the protocol `Generator`."""
 
     is_encoder_decoder = False
-    vision = None
+    vision: Vision | None = None
 
-    def __init__(self, request: LoadRequest, model: Any, codec: HFCodec, device: str) -> None:
+    def __init__(
+        self, request: LoadRequest, model: Any, codec: HFCodec, device: str, forward: Forward | None = None
+    ) -> None:
         self.name = request.name
         self.codec = codec
         self.max_sequences = request.max_sequences
@@ -41,7 +44,7 @@ class TransformersDecoder:
         context = generation_length(request, model.config)
         self.max_cached_tokens = cached_tokens(request, model, context, device)
         self.info = ModelInfo(
-            tasks=(Task.TEXT_GENERATION,),
+            tasks=tuple(task for task in request.tasks if task in _TASKS),
             runtime=RuntimeName.TRANSFORMERS,
             device=device,
             dtype=str(model.dtype).removeprefix("torch."),
@@ -51,7 +54,7 @@ class TransformersDecoder:
             has_chat_template=codec.has_template,
             max_sequences=request.max_sequences,
         )
-        forward = _Forward(model, device)
+        forward = forward or Forward(model, device)
         self._slots: _Slots = Together(forward, context) if keeps_keys_and_values(model) else OneByOne(forward)
         self._device = device
 
@@ -69,7 +72,7 @@ class TransformersDecoder:
             return self._slots.trim(slot, length)
 
 
-class _Forward:
+class Forward:
     """A forward pass of the model: the scores after the last token of each row."""
 
     def __init__(self, model: Any, device: str) -> None:
@@ -78,14 +81,14 @@ class _Forward:
         self.takes = frozenset(inspect.signature(model.forward).parameters)
 
     def __call__(
-        self, tokens: list[list[int]], positions: list[list[int]], ends: Sequence[int] | None = None, **more: Any
+        self, tokens: list[list[int]], positions: list[list[Any]], ends: Sequence[int] | None = None, **more: Any
     ) -> tuple[np.ndarray, Any]:
         """`tokens` and `positions` of (rows, new). Returns float32 (rows, vocabulary) and all that the model gave.
 
         `ends`: the column of each row's last token, where that is not the last column for all.
         """
         if "position_ids" in self.takes:
-            more["position_ids"] = torch.tensor(positions, device=self.device)
+            more["position_ids"] = self._placed(torch.tensor(positions, device=self.device))
         last = len(tokens[0]) - 1
         columns = sorted(set(ends)) if ends else [last]  # whose scores are computed
         if "logits_to_keep" in self.takes:
@@ -93,9 +96,19 @@ class _Forward:
         else:
             columns = list(range(last + 1))
         given = {name: value for name, value in more.items() if value is not None}
-        outputs = self._model(torch.tensor(tokens, device=self.device), use_cache=True, **given)
+        outputs = self._model(**self._inputs(tokens), use_cache=True, **given)
         at = [columns.index(end) for end in ends or [last] * len(tokens)]
         return outputs.logits[torch.arange(len(at)), at].float().cpu().numpy(), outputs
+
+    def positions(self, slot: int, start: int, count: int) -> list[Any]:
+        """Of `count` tokens from the index `start` on."""
+        return list(range(start, start + count))
+
+    def _inputs(self, tokens: list[list[int]]) -> dict[str, torch.Tensor]:
+        return {"input_ids": torch.tensor(tokens, device=self.device)}
+
+    def _placed(self, positions: torch.Tensor) -> torch.Tensor:
+        return positions
 
 
 class _Slots(Protocol):
@@ -111,7 +124,7 @@ class Together:
     next turn.
     """
 
-    def __init__(self, forward: _Forward, limit: int) -> None:
+    def __init__(self, forward: Forward, limit: int) -> None:
         self._forward = forward
         self._parked: dict[int, KeyValues] = {}
         self._batch = Batch(limit)
@@ -166,7 +179,8 @@ class Together:
         cache.reserve(len(chunks), length)
         tokens = [[*chunk.tokens, *[chunk.tokens[-1]] * (length - len(chunk.tokens))] for chunk in chunks]
         ends = [len(chunk.tokens) - 1 for chunk in chunks]
-        of_rows, _ = self._forward(tokens, [list(range(length))] * len(chunks), ends, past_key_values=cache)
+        positions = [self._forward.positions(chunk.slot, 0, length) for chunk in chunks]
+        of_rows, _ = self._forward(tokens, positions, ends, past_key_values=cache)
         scores.update(zip((chunk.slot for chunk in chunks), of_rows, strict=True))
         return {chunk.slot: cache.take(row, 0, len(chunk.tokens)) for row, chunk in enumerate(chunks)}
 
@@ -174,7 +188,7 @@ class Together:
         cache = self._parked.setdefault(chunk.slot, KeyValues())
         end = chunk.start + len(chunk.tokens)
         cache.reserve(1, end, self._limit)
-        positions = [list(range(chunk.start, end))]
+        positions = [self._forward.positions(chunk.slot, chunk.start, len(chunk.tokens))]
         scores, _ = self._forward([list(chunk.tokens)], positions, past_key_values=cache)
         return cache, scores[0]
 
@@ -182,7 +196,7 @@ class Together:
         batch = self._batch
         batch.make_room()
         tokens = [[written[slot].tokens[0]] for slot in batch.slots]
-        positions = [[batch.cache.length - start] for start in batch.starts]
+        positions = [self._forward.positions(slot, written[slot].start, 1) for slot in batch.slots]
         mask = batch.mask(self._forward.device)
         scores, _ = self._forward(tokens, positions, past_key_values=batch.cache, attention_mask=mask)
         return dict(zip(batch.slots, scores, strict=True))
@@ -206,7 +220,7 @@ class OneByOne:
 
     _STATES = ("past_key_values", "cache_params")
 
-    def __init__(self, forward: _Forward) -> None:
+    def __init__(self, forward: Forward) -> None:
         self._forward = forward
         self._state = next((name for name in self._STATES if name in forward.takes), None)
         self._slots: dict[int, _Alone] = {}
@@ -281,8 +295,13 @@ def load(request: LoadRequest, on_progress: Progress) -> TransformersDecoder:
     model, codec, device = load_generator(request, on_progress, AutoModelForCausalLM, HFCodec)
     decoder = TransformersDecoder(request, model, codec, device)
     on_progress("warming", {})
-    first = next(iter(codec.encode_chat("a")), 0)
+    warm(decoder)
+    return decoder
+
+
+def warm(decoder: TransformersDecoder) -> None:
+    """Writes two tokens."""
+    first = next(iter(decoder.codec.encode_chat("a")), 0)
     decoder.step([Chunk(0, [first], 0, True)])
     decoder.step([Chunk(0, [first], 1, True)])
     decoder.trim(0, 0)
-    return decoder

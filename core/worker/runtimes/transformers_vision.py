@@ -1,0 +1,191 @@
+"""Models of the transformers library that read images and text, beside others that read text alone.
+
+An image's rows of numbers are put where its places are among the embedded tokens; from there on it is a prompt as any
+other, over the same keys and values.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText
+
+from core.errors import CorruptModel, LoadFailed
+from core.types import Image, Message
+from core.worker.devices import guarded
+from core.worker.generation.base import Chunk
+from core.worker.generation.images import number_of, spans
+from core.worker.runtimes.base import LoadRequest, Progress
+from core.worker.runtimes.generator_loading import load_generator
+from core.worker.runtimes.loading import quiet
+from core.worker.runtimes.repository import loading_errors, read_json, refuse_code
+from core.worker.runtimes.transformers_decoder import Forward, TransformersDecoder, keeps_keys_and_values, warm
+from core.worker.runtimes.transformers_vision_positions import Positions
+from core.worker.runtimes.transformers_vision_processor import Reader, VisionCodec, load_processor
+
+# Architectures of our own, by model type: modules whose `register` tells the Auto classes of them.
+OWN = {"hyperclovax_vlm": "core.worker.architectures.hyperclovax_vlm"}
+MAX_IMAGES = 16  # in one prompt
+EMBEDDED_BYTES = 64 * 1024 * 1024  # of images that are kept for prompts to come; one at least is
+
+
+class Eyes:
+    """See the protocol `Vision`. An image is embedded once, for as long as it is kept or a slot has it to read."""
+
+    max_images = MAX_IMAGES
+
+    def __init__(self, reader: Reader, model: Any, size: int, device: str) -> None:
+        self.reader = reader
+        self._model = model
+        self._size = size  # of the vocabulary
+        self._device = device
+        self._takes = frozenset(inspect.signature(model.get_image_features).parameters)
+        self._kept: OrderedDict[int, torch.Tensor] = OrderedDict()  # by the image's number
+        self._slots: dict[int, dict[int, Image]] = {}
+        self._at_hand: dict[int, torch.Tensor] = {}  # what the step under way reads, or a slot is in the middle of
+
+    def encode(self, messages: Sequence[Message]) -> list[int]:
+        return self.reader.encode(messages)
+
+    def show(self, slot: int, images: Sequence[Image]) -> None:
+        self._slots[slot] = {number_of(image["key"]): image for image in images}
+        shown = {number for each in self._slots.values() for number in each}
+        self._at_hand = {number: rows for number, rows in self._at_hand.items() if number in shown}
+
+    def grid(self, slot: int, number: int) -> tuple[int, int]:
+        """Rows and columns of an image's places, of a model whose positions follow them."""
+        grid = self.reader.layout(self._slots[slot][number]).grid
+        assert grid is not None
+        return grid
+
+    def look(self, chunk: Chunk) -> None:
+        """See `Vision`. Raises InsufficientMemory, CorruptModel."""
+        for span in spans(chunk.tokens, self._size):
+            if span.number not in self._at_hand:
+                image = self._slots[chunk.slot][span.number]
+                with torch.inference_mode():
+                    self._at_hand[span.number] = guarded(
+                        functools.partial(self._embedded, image, span.number),
+                        self._device,
+                        f"{self.reader.name} was looking at an image",
+                    )
+
+    def leave(self, chunks: Sequence[Chunk]) -> None:
+        """`chunks` are read: an image whose last place was among them is not kept for its slot any more."""
+        for chunk in chunks:
+            for span in spans(chunk.tokens, self._size):
+                rows = self._at_hand.get(span.number)
+                if rows is not None and span.place + span.count == len(rows):
+                    del self._at_hand[span.number]
+
+    def put(self, tokens: list[list[int]], embedded: torch.Tensor) -> None:
+        """Writes the rows of images into `embedded`, (rows, tokens, width)."""
+        for row, line in enumerate(tokens):
+            for span in spans(line, self._size):
+                rows = self._at_hand[span.number][span.place : span.place + span.count]
+                embedded[row, span.start : span.start + span.count] = rows.to(embedded.dtype)
+
+    def _embedded(self, image: Image, number: int) -> torch.Tensor:
+        """(places, width) of an image."""
+        if number in self._kept:
+            self._kept.move_to_end(number)
+            return self._kept[number]
+        pixels = self.reader.take_pixels(image)
+        given = {name: value.to(self._device) for name, value in pixels.items() if name in self._takes}
+        found = self._model.get_image_features(**given, return_dict=True).pooler_output
+        rows = torch.cat([each.reshape(-1, each.shape[-1]) for each in found])
+        places = self.reader.layout(image).places
+        if len(rows) != places:
+            raise CorruptModel(
+                f"{self.reader.name} embeds an image as {len(rows):,} rows and its processor leaves {places:,} places: "
+                "its files do not belong together. Download the model again, or tell its author."
+            )
+        self._kept[number] = rows
+        while sum(each.nbytes for each in self._kept.values()) > EMBEDDED_BYTES and len(self._kept) > 1:
+            self._kept.popitem(last=False)
+        return rows
+
+
+class SeeingForward(Forward):
+    """A forward pass over embedded tokens where images are among them."""
+
+    def __init__(self, model: Any, device: str, eyes: Eyes, positions: Positions | None, size: int) -> None:
+        super().__init__(model, device)
+        self._eyes = eyes
+        self._spread = positions
+        self._size = size
+        self._embed = model.get_input_embeddings()
+
+    def positions(self, slot: int, start: int, count: int) -> list[Any]:
+        return self._spread.at(slot, start, count) if self._spread else super().positions(slot, start, count)
+
+    def _inputs(self, tokens: list[list[int]]) -> dict[str, torch.Tensor]:
+        if all(token < self._size for line in tokens for token in line):
+            return super()._inputs(tokens)
+        ids = torch.tensor([[token if token < self._size else 0 for token in line] for line in tokens])
+        embedded = self._embed(ids.to(self.device))
+        self._eyes.put(tokens, embedded)
+        return {"inputs_embeds": embedded}
+
+    def _placed(self, positions: torch.Tensor) -> torch.Tensor:
+        """(rows, tokens), or of a model with three positions for each token (3, rows, tokens)."""
+        return positions.permute(1, 0, 2) if self._spread else positions
+
+
+class TransformersVision(TransformersDecoder):
+    """See the protocol `Generator`."""
+
+    vision: Eyes
+
+    def __init__(self, request: LoadRequest, model: Any, codec: VisionCodec, processor: Any, device: str) -> None:
+        if not keeps_keys_and_values(model):
+            raise LoadFailed(f"{request.name} keeps no keys and values of what it has read. Choose another model.")
+        eyes = Eyes(Reader(processor, codec, request.name), model, codec.size, device)
+        # M-RoPE: the model says so by reckoning positions from the grids of images itself
+        spread = Positions(eyes.grid, codec.size) if hasattr(model.base_model, "get_rope_index") else None
+        super().__init__(request, model, codec, device, SeeingForward(model, device, eyes, spread, codec.size))
+        self.vision = eyes
+        self._spread = spread
+
+    def step(self, chunks: Sequence[Chunk]) -> list[np.ndarray | None]:
+        """See `Generator`."""
+        for chunk in chunks:
+            self.vision.look(chunk)
+        if self._spread:
+            self._spread.note(chunks)
+        scores = super().step(chunks)
+        self.vision.leave(chunks)
+        return scores
+
+    def trim(self, slot: int, length: int) -> int:
+        held = super().trim(slot, length)
+        if self._spread:
+            self._spread.trim(slot, held)
+        return held
+
+
+def load(request: LoadRequest, on_progress: Progress) -> TransformersVision:
+    """Reads the files, puts the model on its device, and writes two tokens."""
+    quiet()
+    refuse_code(request)
+    stated = read_json(Path(request.path) / "config.json", request.name) or {}
+    if isinstance(stated, dict) and (own := OWN.get(stated.get("model_type", ""))) is not None:
+        importlib.import_module(own).register()
+    with loading_errors(request):
+        config = AutoConfig.from_pretrained(request.path, local_files_only=True, trust_remote_code=False)
+        processor = load_processor(request, config)
+    model, codec, device = load_generator(
+        request, on_progress, AutoModelForImageTextToText, VisionCodec, processor.tokenizer
+    )
+    decoder = TransformersVision(request, model, codec, processor, device)
+    on_progress("warming", {})
+    warm(decoder)
+    return decoder
