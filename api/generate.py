@@ -17,9 +17,10 @@ from api.wire import Body, Wire
 from core.core import Core
 from core.errors import InvalidRequest, ModelNotFound
 from core.generation import Item
+from core.messages import parse_messages
 from core.names import MAX_NAME
 from core.params import valid_text
-from core.sampling import FIELD_NAMES, parse_messages, parse_sampling
+from core.sampling import FIELD_NAMES, parse_sampling
 from core.startup import spec_of
 from core.types import Delta, Generated, Prompt, Quantization, Sampling, State, Task
 

@@ -22,13 +22,26 @@ from core.fleet.registry import Registry
 from core.generation import Item, join, stream
 from core.hub import Hub
 from core.hub.catalog import Catalog
+from core.images.reader import ImageReader
 from core.memory.history import History
 from core.memory.probe import Probe
 from core.params import parse_items, parse_params
 from core.planning import plan_load
 from core.settings import Settings
-from core.startup import spec_at_start
-from core.types import Completion, LoadEvent, ModelSpec, Plan, Prompt, Reply, Sampling, State, Task, Timing
+from core.startup import spec_at_start, vision_spec_at_start
+from core.types import (
+    VISION_TASKS,
+    Completion,
+    LoadEvent,
+    ModelSpec,
+    Plan,
+    Prompt,
+    Reply,
+    Sampling,
+    State,
+    Task,
+    Timing,
+)
 from core.views import ModelView, view
 from core.writing import write
 
@@ -53,6 +66,7 @@ class Core:
         )
         self.launcher = launcher or Launcher()
         self.registry = Registry(settings, Loader(settings, self.hub, self.launcher), self.probe)
+        self.images = ImageReader(settings.max_images, settings.max_conversation_images, settings.max_image_pixels)
         self.chat = Chat(settings, self.generate)
         self._started = time.monotonic()
         self._defaults = Defaults(settings)
@@ -66,8 +80,12 @@ class Core:
         await asyncio.to_thread(self.settings.data_dir.mkdir, parents=True, exist_ok=True)
         await self.launcher.start()
         self.history.start()
+        looks = vision_spec_at_start(self.settings, self.catalog)
         if (spec := spec_at_start(self.settings, self.catalog)) is not None:
-            self._defaults.follow(spec, self.registry.start_load(spec, admin=True))
+            among = [task for task in Task if looks is None or task not in VISION_TASKS]
+            self._defaults.follow(spec, self.registry.start_load(spec, admin=True), among)
+        if looks is not None:
+            self._defaults.follow(looks, self.registry.start_load(looks, admin=True), VISION_TASKS)
 
     async def stop(self) -> None:
         """Drains, then ends every process."""
@@ -251,8 +269,11 @@ class Core:
 
         The first item raises whatever comes before generation. Closing the generator stops the model within one step.
         A load is waited for as long as it goes on: a stream is kept open meanwhile. Not so when not `is_patient`.
+        A chat that holds images means a model that looks at them.
         """
-        async with self.registry.lease(self.resolve(model, task), task, is_patient=is_patient) as record:
+        if prompt.has_images:
+            task = Task.IMAGE_TEXT_TO_TEXT
+        async with self._lease(self.resolve(model, task), task, is_patient=is_patient) as record:
             assert record.worker is not None
             worker, patience_s = record.worker, self.settings.request_timeout_s
             try:
@@ -262,6 +283,19 @@ class Core:
             except DeadlineExceeded:
                 self.registry.in_background(worker.is_alive(patience_s))
                 raise
+
+    @contextlib.asynccontextmanager
+    async def _lease(self, name: str, task: Task, *, is_patient: bool) -> AsyncIterator[Record]:
+        """As the registry's; who is asked to look and cannot is told who can."""
+        try:
+            async with self.registry.lease(name, task, is_patient=is_patient) as record:
+                yield record
+        except TaskNotSupported as error:
+            if task is not Task.IMAGE_TEXT_TO_TEXT:
+                raise
+            able = [each.name for each in self.offered() if task in each.tasks]
+            those = f"These can: {', '.join(able)}." if able else "Load one that can with POST /models/load."
+            raise TaskNotSupported(f"{name} cannot look at images. {those} Name it in `model`.") from error
 
     async def complete(
         self, prompt: Prompt, sampling: Sampling, model: str | None = None, task: Task = Task.TEXT_GENERATION

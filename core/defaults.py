@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 
 from core.fleet.job import LoadJob
 from core.settings import Settings
@@ -46,18 +47,24 @@ class Defaults:
 
     def set_for(self, spec: ModelSpec, tasks: tuple[Task, ...]) -> None:
         """For what a model was made for; one that writes writes for every task that it can."""
-        for task in tasks if tasks and tasks[0].generates else tasks[:1]:
+        for task in _made_for(tasks):
             self.set(task, spec)
 
-    def follow(self, spec: ModelSpec, job: LoadJob) -> None:
-        """Makes the model of a load the default; until its files say what it is, it is taken for one that writes."""
-        before = self._names.get(Task.TEXT_GENERATION)
-        self.set(Task.TEXT_GENERATION, spec)
+    def follow(self, spec: ModelSpec, job: LoadJob, among: Collection[Task] = tuple(Task)) -> None:
+        """Makes the model of a load the default for those of its tasks that are `among` these. Until its files say
+        what it is, it is taken for one that can do the first of them which writes."""
+        first = next(task for task in (Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT) if task in among)
+        before = self._names.get(first)
+        self.set(first, spec)
 
         def on_inspected(told: asyncio.Future[Inspection]) -> None:
             if not told.cancelled() and told.exception() is None:
-                self._names[Task.TEXT_GENERATION] = before
-                self.set_for(spec, told.result().tasks)
+                self._names[first] = before
+                chosen = [task for task in _made_for(told.result().tasks) if task in among]
+                for task in chosen:
+                    self.set(task, spec)
+                if not chosen:
+                    log.error("%s is the default for nothing: it does %s", spec.name, ", ".join(told.result().tasks))
 
         def on_done(done: asyncio.Future[ModelInfo]) -> None:
             if not done.cancelled() and (error := done.exception()) is not None:
@@ -65,3 +72,7 @@ class Defaults:
 
         job.inspected.add_done_callback(on_inspected)
         job.done.add_done_callback(on_done)
+
+
+def _made_for(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
+    return tasks if tasks and tasks[0].generates else tasks[:1]

@@ -7,14 +7,12 @@ from typing import Any
 
 from core.errors import InvalidRequest
 from core.params import checked, flag, integer, number, valid_text
-from core.types import Message, Sampling
+from core.types import Sampling
 
 MAX_ANSWERS = 16  # to one prompt
 MAX_STOPS = 16
 MAX_STOP_CHARACTERS = 256
-MAX_MESSAGES = 1000
 MAX_TOP_LOGPROBS = 20
-_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 _TOKENS = integer(1, 1_000_000)
 
@@ -70,34 +68,3 @@ def parse_sampling(fields: Mapping[str, Any]) -> Sampling:
     if does is not None and not checked("do_sample", does, flag):
         values["temperature"] = 0.0
     return Sampling(**values)
-
-
-def parse_messages(value: Any) -> tuple[Message, ...]:
-    """The messages of a chat, contents as text. Raises InvalidRequest."""
-    messages: tuple[Message, ...] = checked("messages", value, _messages)
-    return messages
-
-
-def _messages(name: str, value: Any) -> tuple[Message, ...]:
-    if not isinstance(value, list | tuple) or not 1 <= len(value) <= MAX_MESSAGES:
-        raise InvalidRequest(f"`{name}` must be a list of 1 to {MAX_MESSAGES:,} messages.")
-    return tuple(_message(f"{name}[{index}]", each) for index, each in enumerate(value))
-
-
-def _message(name: str, value: Any) -> Message:
-    if not isinstance(value, Mapping):
-        raise InvalidRequest(f"`{name}` must be an object with `role` and `content`.")
-    role = value.get("role")
-    if not isinstance(role, str) or role not in _ROLES:
-        raise InvalidRequest(f"`{name}.role` must be one of: {', '.join(_ROLES)}.")
-    return {"role": _ROLES[role], "content": _content(f"{name}.content", value.get("content"))}
-
-
-def _content(name: str, value: Any) -> str:
-    """Text, or OpenAI's list of parts when all of them are text."""
-    if isinstance(value, list | tuple):
-        for part in value:
-            if not isinstance(part, Mapping) or part.get("type") != "text":
-                raise InvalidRequest(f"`{name}` holds something other than text, which this model cannot read.")
-        return "".join(valid_text(name, part.get("text")) for part in value)
-    return valid_text(name, value)

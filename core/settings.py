@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     sllm_model_path: str | None = _env("SLLM_MODEL_PATH", None, "The same, where `MODEL_PATH` is not set.")
     load_in_8bit: bool = _env("LOAD_IN_8BIT", False, "Whether that model is loaded in 8 bits.")
     load_in_4bit: bool = _env("LOAD_IN_4BIT", False, "Whether that model is loaded in 4 bits.")
+    vision_model_path: str | None = _env(
+        "VISION_MODEL_PATH", None, "Model for images to load at the start, beside that one: the default for looking."
+    )
     use_gpu: bool | None = _env("USE_GPU", None, "False: models run on the CPU, unless `BERTH_DEVICE` or a load says.")
     gpu_layers: int | None = _env(
         "GPU_LAYERS", None, "Layers of a GGUF model on the GPU, unless its load says; unset or -1: all.", ge=-1
@@ -83,6 +86,18 @@ class Settings(BaseSettings):
         "MAX_HISTORY_LENGTH", 100, "Messages of a conversation that a model is sent, the newest.", ge=1, le=10_000
     )
     page_size: int = _env("PAGE_SIZE", 20, "Conversations on a page of a list, unless asked otherwise.", ge=1, le=100)
+
+    max_images: int = _env("BERTH_MAX_IMAGES", 8, "Images that a message may hold.", ge=1, le=64)
+    max_conversation_images: int = _env(
+        "BERTH_MAX_CONVERSATION_IMAGES",
+        32,
+        "Images that a conversation, or a chat in one request, may hold.",
+        ge=1,
+        le=256,
+    )
+    max_image_megapixels: float = _env(
+        "BERTH_MAX_IMAGE_MEGAPIXELS", 20.0, "Largest picture that is read, in millions of pixels.", gt=0, le=80
+    )
 
     max_queue: int = _env("BERTH_MAX_QUEUE", 256, "Requests one model may have waiting or running.", ge=1)
     request_timeout_s: float = _env("BERTH_REQUEST_TIMEOUT", 120.0, "Seconds a request may take.", gt=0)
@@ -126,6 +141,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         *("admin_key", "hub_token", "hub_endpoint", "classify_model", "model_path", "sllm_model_path"),
+        "vision_model_path",
         *("use_gpu", "gpu_layers", "cpu_memory_budget_mb", "gpu_memory_budget_mb"),
         mode="before",
     )
@@ -172,6 +188,10 @@ class Settings(BaseSettings):
     @property
     def is_loopback(self) -> bool:
         return self.host in LOOPBACK
+
+    @property
+    def max_image_pixels(self) -> int:
+        return int(self.max_image_megapixels * 1_000_000)
 
     @property
     def max_body_bytes(self) -> int:

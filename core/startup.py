@@ -22,6 +22,12 @@ def spec_at_start(settings: Settings, catalog: Catalog) -> ModelSpec | None:
     return spec_of(path, settings, catalog, settings.start_quantization) if path else None
 
 
+def vision_spec_at_start(settings: Settings, catalog: Catalog) -> ModelSpec | None:
+    """The model for images that the settings ask to be loaded when the server starts. Raises InvalidRequest."""
+    path = settings.vision_model_path
+    return spec_of(path, settings, catalog) if path else None
+
+
 def spec_of(path: str, settings: Settings, catalog: Catalog, quantization: Quantization | None = None) -> ModelSpec:
     """What loads `path`: a model under the models directory, a path from where the server was started, or a Hub id.
 

@@ -29,6 +29,7 @@ class Task(StrEnum):
 
 
 TEXT_TO_TEXT_TASKS = (Task.TEXT2TEXT_GENERATION, Task.SUMMARIZATION, Task.TRANSLATION)  # of encoder-decoders
+VISION_TASKS = (Task.IMAGE_TEXT_TO_TEXT, Task.IMAGE_CLASSIFICATION)  # that are given images
 GENERATION_TASKS = (Task.TEXT_GENERATION, *TEXT_TO_TEXT_TASKS, Task.IMAGE_TEXT_TO_TEXT)
 
 
@@ -334,6 +335,10 @@ class Prompt:
     text: str | None = None
     ids: tuple[int, ...] | None = None
     messages: tuple[Message, ...] | None = None
+
+    @property
+    def has_images(self) -> bool:
+        return any(message.get("images") for message in self.messages or ())
 
 
 class TokenLogprob(TypedDict):

@@ -8,6 +8,7 @@ from core.core import Core
 from core.fleet.launcher import Launcher
 from core.settings import Settings
 from tests.fakes.repositories import ENCODER, bert_config, write_repository
+from tests.fakes.seeing import SEES
 from tests.serving import serve
 
 FAKE_MODELS = {
@@ -16,6 +17,7 @@ FAKE_MODELS = {
     "org/c": "BertForSequenceClassification",
     "tags": "BertForTokenClassification",
     "writer": "LlamaForCausalLM",
+    "seer": "LlamaForCausalLM",
 }
 
 
@@ -25,9 +27,9 @@ def fake_models(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("models")
     for name, architecture in FAKE_MODELS.items():
         config = bert_config(architecture)
-        if name == "writer":
+        if architecture == "LlamaForCausalLM":
             config["model_type"] = "llama"
-        write_repository(root / name, config, ENCODER)
+        write_repository(root / name, config, ENCODER, {SEES: "yes"} if name == "seer" else None)
     return root
 
 

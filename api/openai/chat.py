@@ -25,7 +25,7 @@ from api.sse import event, open_stream
 from api.wire import Wire
 from core.core import Core
 from core.generation import Item
-from core.sampling import parse_messages
+from core.messages import read_messages
 from core.types import Begun, Completion, Delta, Prompt, Sampling, TokenScore
 
 _NO_TEXT = (None, "none", "auto")
@@ -45,7 +45,10 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 
 class ChatRequest(SamplingBody):
-    messages: list[dict[str, Any]] = Field(examples=[[{"role": "user", "content": "안녕하세요?"}]])
+    messages: list[dict[str, Any]] = Field(
+        examples=[[{"role": "user", "content": "안녕하세요?"}]],
+        description="Contents are texts or lists of parts: `text`, and of the user `image_url` with a data: URI.",
+    )
     max_completion_tokens: int | None = Field(None, description="Unset: `max_tokens`, or as much as there is room for.")
     logprobs: bool | None = None
     top_logprobs: int | None = None
@@ -91,8 +94,8 @@ def router(core: Core) -> APIRouter:
     async def chat(request: Request, body: ChatRequest) -> Response:
         """The next message of a conversation, as OpenAI's clients ask for it."""
         refuse_unsupported(body, _NEUTRAL)
-        prompt, sampling = Prompt(messages=parse_messages(body.messages)), body.sampling()
-        model = model_meant(core, body.model)
+        sampling, model = body.sampling(), model_meant(core, body.model)
+        prompt = Prompt(messages=await read_messages(body.messages, core.images))
         if body.stream:
             chunks = _chunks(core.generate(prompt, sampling, model), body.wants_usage)
             return await open_stream(chunks, say_error(request))

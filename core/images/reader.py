@@ -18,10 +18,11 @@ DEADLINE_S = 60.0
 
 
 class ImageReader:
-    """One for the server. `max_images` and `max_pixels` are of one message and of one picture."""
+    """One for the server. At most `max_images` in a message, `max_in_chat` in all of a chat, `max_pixels` in one."""
 
-    def __init__(self, max_images: int = 8, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(self, max_images: int = 8, max_in_chat: int = 32, max_pixels: int = MAX_PIXELS) -> None:
         self.max_images = max_images
+        self.max_in_chat = max_in_chat
         self.max_pixels = max_pixels
         self._threads = ThreadPoolExecutor(AT_ONCE, "image")
         self._waiting = 0

@@ -111,3 +111,29 @@ async def ai(writer):
     """The official client of OpenAI's API."""
     async with AsyncOpenAI(base_url=f"{writer.url}/v1", api_key="none", max_retries=0) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+async def seeing_server(fake_models, tmp_path_factory):
+    """A model that says what it is shown, and one that reads text alone."""
+    settings = Settings(
+        _env_file=None,
+        models_dir=fake_models,
+        data_dir=tmp_path_factory.mktemp("data"),
+        starter_dir=fake_models / "none",
+        offline=True,
+        max_images=3,
+        max_conversation_images=4,
+    )
+    async with serve(Core(settings, Launcher("tests.fakes.runtime"))) as served:
+        await served.load("seer", "writer")
+        yield served
+
+
+@pytest.fixture
+async def seer(seeing_server):
+    """The same; afterwards nothing is in flight, and no bug was met."""
+    seeing_server.log.clear()
+    yield seeing_server
+    assert all(record.leases == 0 for record in seeing_server.core.registry.records())
+    assert 500 not in seeing_server.statuses

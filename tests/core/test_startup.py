@@ -10,9 +10,11 @@ from core.core import Core
 from core.errors import InvalidRequest, RepositoryNotFound
 from core.fleet.launcher import Launcher
 from core.hub.catalog import Catalog
+from core.images.reading import read_image
 from core.settings import Settings
 from core.startup import spec_at_start, spec_of
-from core.types import Prompt, Quantization, Sampling, State, Task
+from core.types import VISION_TASKS, Prompt, Quantization, Sampling, State, Task
+from tests.core.images.pictures import png
 
 CATALOG = Catalog()
 
@@ -110,3 +112,18 @@ def test_names_and_precisions_from_the_environment(monkeypatch, tmp_path):
     assert spec_at_start(Settings(), CATALOG) is None
     with pytest.raises(ValueError, match="choose one"):
         Settings(load_in_8bit=True)
+
+
+async def test_a_model_for_images_beside_the_one_that_writes(begun):
+    core = await begun(model_path="writer", vision_model_path="seer")
+    prompt = Prompt(messages=({"role": "user", "content": "look", "images": (read_image(png(8, 8)),)},))
+    looked = await core.complete(prompt, Sampling(temperature=0))
+    assert (looked.begun.model, looked.texts) == ("seer", ("8x8 #ff0000",))
+    assert (await core.complete(Prompt(text="say:hi"), Sampling(temperature=0))).begun.model == "writer"
+
+
+async def test_a_model_for_images_that_sees_none_is_the_default_for_nothing(begun, caplog):
+    core = await begun(vision_model_path="tags")
+    await core.registry.get("tags").job.done
+    assert [core._defaults.get(task) for task in VISION_TASKS] == [None, None]
+    assert "tags is the default for nothing: it does token-classification" in caplog.text

@@ -2,7 +2,8 @@
 
 The last `say:TEXT` line of a prompt is answered with TEXT, `count:N` with N letters, anything else with "ok". A line
 that `tests.fakes.runtime.obey` knows (`oom`, `bug`, `die`, `wait:FIFO` …) is carried out when the prompt is read,
-and `then:COMMAND` once two bytes of the answer are written.
+and `then:COMMAND` once two bytes of the answer are written. One that sees (`tests.fakes.seeing`) answers `look` with
+what pictures it was shown.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from core.types import Message, ModelInfo
 from core.worker.generation.base import Chunk
+from tests.fakes.seeing import Seeing
 
 END, ANSWER = 256, 257  # end of an answer; where it begins
 CONTEXT = 4096
@@ -44,6 +46,7 @@ class Bytes:
 class ByteCodec:
     eos_ids = frozenset((END,))
     size = 258
+    answer = ANSWER
     has_template = True
 
     def encode(self, text: str) -> list[int]:
@@ -66,7 +69,7 @@ class Writer:
 
     codec = ByteCodec()
     is_encoder_decoder = False
-    vision = None
+    vision: Seeing | None = None
     name = "writer"
 
     def __init__(
@@ -116,7 +119,8 @@ class Writer:
         held.extend(chunk.tokens)
         if not chunk.wants_logits:
             return None
-        answer, written = answer_to(_lines(held)), len(_written(held))
+        lines, written = _lines(held), len(_written(held))
+        answer = self.vision.described(held) if self.vision and lines[-1] == "look" else answer_to(lines)
         scores = np.zeros(self.codec.size, np.float32)
         scores[answer[written] if written < len(answer) else END] = 50.0
         return scores

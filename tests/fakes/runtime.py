@@ -3,7 +3,7 @@
 Run as `python -m tests.fakes.runtime FD`: the real fork server and the real worker around this runtime.
 A text is a command, `wait:FIFO` blocks in the model until something is written to that FIFO. The file
 `load.txt` in the model's directory holds a command that is carried out while loading. A model that generates is a
-`tests.fakes.generator.Writer`.
+`tests.fakes.generator.Writer`, and sees where a file `sees.txt` lies beside it.
 """
 
 import ctypes
@@ -12,19 +12,21 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
 import numpy as np
 
 from core.errors import InsufficientMemory
-from core.types import ModelInfo
+from core.types import ModelInfo, Task
 from core.types import Runtime as RuntimeName
 from core.worker import main
 from core.worker.forkserver import ForkServer
 from core.worker.runtimes.base import ContextLost, Row
 from core.worker.tasks.base import Prepared
 from tests.fakes.generator import CONTEXT, Writer
+from tests.fakes.seeing import SEES, Seeing
 
 _CHILD = "held = bytes(range(256)) * (1 << 17); print('ready', flush=True); import time; time.sleep(60)"  # 32 MiB
 
@@ -91,7 +93,12 @@ def load(request, on_progress):
         info = ModelInfo(
             request.tasks, request.runtime, "cpu", "float32", "fake", context_length=CONTEXT, has_chat_template=True
         )
-        return Writer(info, obey, max_sequences=request.max_sequences)
+        if Path(request.path, SEES).exists():
+            info = replace(info, tasks=(Task.IMAGE_TEXT_TO_TEXT, Task.TEXT_GENERATION))
+        writer = Writer(info, obey, max_sequences=request.max_sequences)
+        if Task.IMAGE_TEXT_TO_TEXT in info.tasks:
+            writer.vision = Seeing(writer.codec)
+        return writer
     return Obedient(ModelInfo(request.tasks, request.runtime, "cpu", "float32", "fake"))
 
 

@@ -1,0 +1,56 @@
+"""How the fake that writes sees: an image takes four places in its prompt, and `look` is answered with what it was
+shown, image by image: `48x32 #ff0000`, its size and the colour of its lower right corner."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image as Pillow
+
+from core.types import IMAGE_MARK, Image, Message
+from core.worker.generation.base import Chunk
+from core.worker.generation.images import number_of, places, spans
+
+SEES = "sees.txt"  # in a model's directory: it sees
+PLACES = 4  # of one image
+
+
+class Seeing:
+    """A `core.worker.generation.base.Vision`."""
+
+    max_images = 32
+
+    def __init__(self, codec: Any) -> None:
+        self._codec = codec
+        self._seen: dict[int, bytes] = {}  # number of an image's key → the image
+        self.looks = 0
+
+    def encode(self, messages: Sequence[Message]) -> list[int]:
+        tokens: list[int] = []
+        for message in messages:
+            images = iter(message.get("images", ()))
+            text = f"{message['role']}\n"
+            marks = message["content"].count(IMAGE_MARK)
+            text += IMAGE_MARK * (len(message.get("images", ())) - marks) + f"{message['content']}\n"
+            for index, part in enumerate(text.split(IMAGE_MARK)):
+                if index:
+                    tokens.extend(places(self._codec.size, next(images)["key"], PLACES))
+                tokens.extend(part.encode())
+        return [*tokens, self._codec.answer]
+
+    def show(self, slot: int, images: Sequence[Image]) -> None:
+        self._seen |= {number_of(image["key"]): image["data"] for image in images}
+
+    def look(self, chunk: Chunk) -> None:
+        self.looks += 1
+
+    def described(self, tokens: Sequence[int]) -> bytes:
+        found = []
+        for span in spans(tokens, self._codec.size):
+            with Pillow.open(io.BytesIO(self._seen[span.number])) as image:
+                assert image.mode == "RGB"
+                red, green, blue = image.getpixel((image.width - 1, image.height - 1))
+                found.append(f"{image.width}x{image.height} #{red:02x}{green:02x}{blue:02x}")
+        return " ".join(found).encode() or b"nothing"
