@@ -30,15 +30,21 @@ def write_gguf(
     parts: int = 1,
     metadata: dict[str, Any] | None = None,
     nan: bool = False,
+    architecture: str = "llama",
+    controls: tuple[str, ...] = (),
     **shape: int,
 ) -> Path:
     """A llama of two layers at `path`. With `parts` it is split as llama.cpp does: the path of the first part is
-    returned. `metadata` adds or replaces texts and whole numbers."""
+    returned. `metadata` adds or replaces texts and whole numbers, `controls` adds control tokens. `architecture`:
+    llama, or qwen2vl, whose places have several dimensions."""
     sizes = {"embedding": 64, "layers": 2, "heads": 4, "heads_kv": 2, "feed_forward": 128, "context": CONTEXT, **shape}
     split = {"split_max_tensors": 4, "small_first_shard": False} if parts > 1 else {}
-    writer = gguf.GGUFWriter(path, "llama", **split)  # type: ignore[arg-type]
-    tokens = _VOCABULARIES[vocabulary](writer)
+    writer = gguf.GGUFWriter(path, architecture, **split)  # type: ignore[arg-type]
+    tokens = _VOCABULARIES[vocabulary](writer, controls)
     _describe(writer, sizes, tokens, quantized=quantized, template=template)
+    if architecture == "qwen2vl":
+        half = sizes["embedding"] // sizes["heads"] // 2
+        writer.add_rope_dimension_sections([half - 2 * (half // 3), half // 3, half // 3, 0])
     for name, value in (metadata or {}).items():
         writer.add_string(name, value) if isinstance(value, str) else writer.add_uint32(name, value)
     for name, array in _llama(sizes, tokens, np.random.default_rng(seed)):
@@ -150,16 +156,17 @@ def _write(writer: gguf.GGUFWriter, path: Path) -> Path:
     return written[0] if written else path
 
 
-def _spm(writer: gguf.GGUFWriter) -> int:
+def _spm(writer: gguf.GGUFWriter, controls: tuple[str, ...] = ()) -> int:
     """A SentencePiece vocabulary: pieces of the text above, and every byte, so that any text has tokens."""
     words = _TEXT.split()
     pieces = dict.fromkeys([*(f"▁{word[:3]}" for word in words), *(word[:2] for word in words)])
     letters = dict.fromkeys("".join(words) + "▁")
     normal = [*letters, *(piece for piece in pieces if piece not in letters)]
     bytes_ = [f"<0x{value:02X}>" for value in range(256)]
-    tokens = ["<unk>", "<s>", "</s>", *CONTROLS, *bytes_, *normal]
+    controls = (*CONTROLS, *controls)
+    tokens = ["<unk>", "<s>", "</s>", *controls, *bytes_, *normal]
     kind = gguf.TokenType
-    kinds = [kind.UNKNOWN, *[kind.CONTROL] * (2 + len(CONTROLS)), *[kind.BYTE] * 256, *[kind.NORMAL] * len(normal)]
+    kinds = [kind.UNKNOWN, *[kind.CONTROL] * (2 + len(controls)), *[kind.BYTE] * 256, *[kind.NORMAL] * len(normal)]
     scores = [0.0] * (len(tokens) - len(normal)) + [float(len(piece)) - 10 for piece in normal]
     writer.add_tokenizer_model("llama")
     writer.add_token_list(tokens)
@@ -173,7 +180,7 @@ def _spm(writer: gguf.GGUFWriter) -> int:
     return len(tokens)
 
 
-def _bpe(writer: gguf.GGUFWriter) -> int:
+def _bpe(writer: gguf.GGUFWriter, controls: tuple[str, ...] = ()) -> int:
     """A byte-level vocabulary with some merges, as GPT-2's is; no BOS."""
     alphabet = _byte_alphabet()
     merges, made = [], []
@@ -186,8 +193,9 @@ def _bpe(writer: gguf.GGUFWriter) -> int:
             whole += letter
             made.append(whole)
     normal = [*alphabet.values(), *dict.fromkeys(made)]
-    tokens = [*normal, "<|endoftext|>", *CONTROLS]
-    kinds = [gguf.TokenType.NORMAL] * len(normal) + [gguf.TokenType.CONTROL] * (1 + len(CONTROLS))
+    controls = (*CONTROLS, *controls)
+    tokens = [*normal, "<|endoftext|>", *controls]
+    kinds = [gguf.TokenType.NORMAL] * len(normal) + [gguf.TokenType.CONTROL] * (1 + len(controls))
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)

@@ -38,6 +38,7 @@ class LoadRequest:
     max_batch_tokens: int | None = None
     allow_pickle: bool = False
     gpu_layers: int | None = None  # of a GGUF model
+    projector: str | None = None  # what sees for a GGUF model, its mmproj file inside `path`
     max_sequences: int = 8  # answers generated at once
     max_cached_tokens: int | None = None  # of all sequences together
     threads: int | None = None

@@ -5,14 +5,17 @@ from __future__ import annotations
 import codecs
 import ctypes
 from collections.abc import Sequence
+from typing import cast
 
 import llama_cpp
 
-from core.errors import InvalidRequest
+from core.errors import InvalidRequest, TemplateFailed
 from core.types import Message
 from core.worker.generation.chat_template import ChatTemplate
 
 _PIECE_BYTES = 256  # of a token's text at first; llama.cpp says when it needs more
+
+_PROBE: Message = {"role": "user", "content": "berth"}
 
 
 class LlamaCodec:
@@ -27,6 +30,7 @@ class LlamaCodec:
         self.eos_ids = frozenset(token for token in range(self.size) if llama_cpp.llama_vocab_is_eog(vocabulary, token))
         bos = int(llama_cpp.llama_vocab_bos(vocabulary))
         self._bos = bos if 0 <= bos < self.size and llama_cpp.llama_vocab_get_add_bos(vocabulary) else None
+        self._wants_parts: bool | None = None  # whether its template takes a message's text as a list; not asked yet
         source = llama_cpp.llama_model_chat_template(model, None)
         begins = self._text_of(bos) if source is not None or self._bos is not None else ""
         self._template = ChatTemplate(
@@ -55,8 +59,20 @@ class LlamaCodec:
         tokens = self._tokenize(text, control=True)
         return tokens if self._bos is None or tokens[:1] == [self._bos] else [self._bos, *tokens]
 
+    def encode_part(self, text: str) -> list[int]:
+        """What follows an image in a rendered chat."""
+        return self._tokenize(text, control=True) if text else []
+
     def render(self, messages: Sequence[Message]) -> str:
-        return self._template.render(messages)
+        if self._wants_parts is None:
+            self._wants_parts = self.has_template and not self._writes(_PROBE) and self._writes(_in_parts(_PROBE))
+        return self._template.render([_in_parts(each) for each in messages] if self._wants_parts else messages)
+
+    def _writes(self, message: Message) -> bool:
+        try:
+            return _PROBE["content"] in self._template.render([message])
+        except TemplateFailed:
+            return False
 
     def piece(self, token: int) -> str:
         return self.piece_bytes(token, control=True).decode("utf-8", errors="replace")
@@ -86,6 +102,11 @@ class LlamaCodec:
                 return tokens[:count]
             room = -count
         raise InvalidRequest(f"The prompt for {self._name} cannot be read as tokens: {len(data):,} bytes are too many.")
+
+
+def _in_parts(message: Message) -> Message:
+    """A message as templates of models that see may want it: what it says is a list of one text."""
+    return cast(Message, {**message, "content": [{"type": "text", "text": message["content"]}]})
 
 
 class LlamaTextStream:

@@ -6,17 +6,22 @@ import ctypes
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import llama_cpp
 import numpy as np
 
-from core.errors import BerthError, CorruptModel, InsufficientMemory, LoadFailed
+from core.errors import CorruptModel, InsufficientMemory, LoadFailed
 from core.types import ModelInfo, Runtime, Task
 from core.worker.generation.base import Chunk
 from core.worker.runtimes import llama_log
 from core.worker.runtimes.base import ContextLost, LoadRequest, Progress
+from core.worker.runtimes.llama_batch import TokenBatch
 from core.worker.runtimes.llama_codec import LlamaCodec
+from core.worker.runtimes.llama_errors import load_error
+
+if TYPE_CHECKING:
+    from core.worker.runtimes.llama_sight import LlamaSight
 
 # Tokens of one sequence when the load does not say. Keys and values are reserved when the model is loaded: those of
 # the 131,072 tokens that many models state would take gigabytes before the first answer.
@@ -27,16 +32,13 @@ CACHE_BYTES = 256 * 1024 * 1024
 PREFILL_TOKENS = {"cpu": 128, "cuda": 512}
 MICRO_BATCH = 512  # tokens that are computed at once within a step
 _NO_SLOT, _INVALID, _ALLOCATION = 1, -1, -2  # of llama_decode; below zero: -1 - ggml_status, but for _INVALID
-_FULL = ("unable to allocate", "failed to allocate", "out of memory", "bad_alloc", "failed to create memory")
-_DAMAGED = ("corrupt", "invalid data", "not within the file bounds", "failed to read", "invalid magic", "key not found",
-            "missing tensor", "wrong shape", "wrong number of tensors", "duplicate", "invalid split")  # fmt: skip
 
 
 class LlamaCpp:
     """A loaded GGUF model. `max_sequences` slots share `max_cached_tokens` cells of one cache."""
 
     is_encoder_decoder = False
-    vision = None
+    vision: LlamaSight | None = None
 
     def __init__(self, request: LoadRequest, model: llama_cpp.llama_model_p, device: str) -> None:
         self.name = request.name
@@ -63,7 +65,7 @@ class LlamaCpp:
         memory = llama_cpp.llama_get_memory(self._context)
         assert memory is not None
         self._memory = memory
-        self._batch = _Batch(int(llama_cpp.llama_n_batch(self._context)), self.max_sequences)
+        self._batch = TokenBatch(int(llama_cpp.llama_n_batch(self._context)), self.max_sequences)
         self._held = [0] * self.max_sequences  # tokens by slot
         self._row = ctypes.c_float * self.codec.size
 
@@ -71,15 +73,9 @@ class LlamaCpp:
         return list(prompt)
 
     def step(self, chunks: Sequence[Chunk]) -> list[np.ndarray | None]:
-        for chunk in chunks:
-            if chunk.start != self._held[chunk.slot]:
-                raise ValueError(f"slot {chunk.slot} holds {self._held[chunk.slot]} tokens, not {chunk.start}")
-        if sum(len(chunk.tokens) for chunk in chunks) > self._batch.size:
-            raise self._full()
+        self._check(chunks)
         ends = self._batch.fill(chunks)
-        status = llama_cpp.llama_decode(self._context, self._batch.raw)
-        if status != 0:
-            self._undo(chunks, status)
+        self._decode(self._batch.raw, chunks)
         for chunk in chunks:
             self._held[chunk.slot] += len(chunk.tokens)
         return [self._logits(end) if chunk.wants_logits else None for chunk, end in zip(chunks, ends, strict=True)]
@@ -87,9 +83,8 @@ class LlamaCpp:
     def trim(self, slot: int, length: int) -> int:
         if length >= self._held[slot]:
             return self._held[slot]
-        if not llama_cpp.llama_memory_seq_rm(self._memory, slot, length, -1):
-            # the state of a recurrent model has no parts to take away
-            llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
+        if not self._forget(slot, length):
+            self._forget(slot, -1)
             length = 0
         self._held[slot] = length
         return length
@@ -109,6 +104,24 @@ class LlamaCpp:
         llama_cpp.llama_free(self._context)
         llama_cpp.llama_model_free(self._model)
 
+    def _check(self, chunks: Sequence[Chunk]) -> None:
+        """Raises ValueError for chunks that do not go on where their slots end, InsufficientMemory for too many."""
+        for chunk in chunks:
+            if chunk.start != self._held[chunk.slot]:
+                raise ValueError(f"slot {chunk.slot} holds {self._held[chunk.slot]} tokens, not {chunk.start}")
+        if sum(len(chunk.tokens) for chunk in chunks) > self._batch.size:
+            raise self._full()
+
+    def _decode(self, batch: llama_cpp.llama_batch, chunks: Sequence[Chunk]) -> None:
+        """Runs `batch`, which is made of `chunks`."""
+        status = llama_cpp.llama_decode(self._context, batch)
+        if status != 0:
+            self._undo(chunks, status)
+
+    def _forget(self, slot: int, place: int) -> bool:
+        """Takes away all from `place` on, -1: all. False: the state of a recurrent model has no parts to take away."""
+        return bool(llama_cpp.llama_memory_seq_rm(self._memory, slot, place, -1))
+
     def _logits(self, index: int) -> np.ndarray:
         found = llama_cpp.llama_get_logits_ith(self._context, index)
         # a copy: the next step writes over it
@@ -122,7 +135,7 @@ class LlamaCpp:
             raise ContextLost(f"llama_decode failed with status {status}: {llama_log.complaint()}")
         if status == _ALLOCATION:
             for chunk in chunks:
-                if not llama_cpp.llama_memory_seq_rm(self._memory, chunk.slot, chunk.start, -1):
+                if not self._forget(chunk.slot, chunk.start):
                     raise ContextLost("llama_decode ran out of memory in the middle of a step")
         raise self._full()
 
@@ -133,42 +146,7 @@ class LlamaCpp:
         )
 
 
-class _Batch:
-    """A llama_batch over arrays of ours, filled anew for each step."""
-
-    def __init__(self, size: int, slots: int) -> None:
-        self.size = size
-        self._tokens = np.zeros(size, np.int32)
-        self._positions = np.zeros(size, np.int32)
-        self._counts = np.ones(size, np.int32)  # sequences that each token belongs to
-        self._owners = np.zeros(size, np.uintp)  # addresses in _slots
-        self._wants = np.zeros(size, np.int8)
-        self._slots = np.arange(slots, dtype=np.int32)
-        self._addresses = [self._slots.ctypes.data + self._slots.itemsize * slot for slot in range(slots)]
-        self._range = np.arange(size, dtype=np.int32)
-        raw: Any = llama_cpp.llama_batch()
-        self.raw = raw
-        raw.token = self._tokens.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_token))
-        raw.pos = self._positions.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_pos))
-        raw.n_seq_id = self._counts.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
-        raw.seq_id = self._owners.ctypes.data_as(ctypes.POINTER(ctypes.POINTER(llama_cpp.llama_seq_id)))
-        raw.logits = self._wants.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
-
-    def fill(self, chunks: Sequence[Chunk]) -> list[int]:
-        """The chunks one behind the other. Returns where the last token of each is."""
-        ends = []
-        at = 0
-        for chunk in chunks:
-            end = at + len(chunk.tokens)
-            self._tokens[at:end] = chunk.tokens
-            np.add(self._range[: end - at], chunk.start, out=self._positions[at:end])
-            self._owners[at:end] = self._addresses[chunk.slot]
-            self._wants[at:end] = 0
-            self._wants[end - 1] = chunk.wants_logits
-            ends.append(end - 1)
-            at = end
-        self.raw.n_tokens = at
-        return ends
+LlamaKind = TypeVar("LlamaKind", bound=LlamaCpp)
 
 
 def load(request: LoadRequest, on_progress: Progress) -> LlamaCpp:
@@ -176,6 +154,11 @@ def load(request: LoadRequest, on_progress: Progress) -> LlamaCpp:
 
     Raises CorruptModel, LoadFailed or InsufficientMemory.
     """
+    return open_model(request, on_progress, LlamaCpp)
+
+
+def open_model(request: LoadRequest, on_progress: Progress, kind: type[LlamaKind]) -> LlamaKind:
+    """See `load`; run as `kind`."""
     on_progress("loading", {})
     llama_log.capture()
     llama_log.forget()
@@ -187,10 +170,10 @@ def load(request: LoadRequest, on_progress: Progress) -> LlamaCpp:
     params.check_tensors = True  # numbers that are none are found here, not in an answer
     model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
-        raise _load_error(request, path)
+        raise load_error(request, path)
     if not llama_cpp.llama_model_has_decoder(model) or llama_cpp.llama_model_has_encoder(model):
         raise LoadFailed(f"{request.name} is no decoder, so it cannot write text here. Choose another model.")
-    runtime = LlamaCpp(request, model, device)
+    runtime = kind(request, model, device)
     on_progress("warming", {})
     runtime.warm()
     return runtime
@@ -284,14 +267,3 @@ def _file_type(model: llama_cpp.llama_model_p) -> str:
     name = (llama_cpp.llama_ftype_name(llama_cpp.llama_model_ftype(model)) or b"").decode()
     kind, _, size = name.removeprefix("(guessed) ").removeprefix("all ").partition(" - ")
     return f"{kind}_{size[:1]}" if size else kind or "unknown"
-
-
-def _load_error(request: LoadRequest, path: Path) -> BerthError:
-    said = llama_log.complaint().replace(str(path), request.name).replace(request.path, request.name)
-    said = said.removeprefix("llama_model_load: ").removeprefix("error loading model: ")
-    lowered = said.lower()
-    if any(sign in lowered for sign in _FULL):
-        return InsufficientMemory(f"There is no memory for {request.name}: {said}. Unload another model.")
-    if any(sign in lowered for sign in _DAMAGED):
-        return CorruptModel(f"{request.file} of {request.name} is damaged: {said}. Fetch it again.")
-    return LoadFailed(f"llama.cpp could not load {request.name}: {said or 'it does not say why'}. Choose another file.")

@@ -24,12 +24,12 @@ def _receive(level: int, text: bytes, _: ctypes.c_void_p) -> None:
         log.log(_LEVELS.get(level, logging.DEBUG), "%s", line)
 
 
-_callback = llama_cpp.llama_log_callback(_receive)  # of this module, so that it lives as long as the library
+callback = llama_cpp.llama_log_callback(_receive)  # of this module, so that it lives as long as the library
 
 
 def capture() -> None:
     """From here on for good."""
-    llama_cpp.llama_log_set(_callback, ctypes.c_void_p(0))
+    llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
 
 
 def forget() -> None:
