@@ -1,11 +1,14 @@
 """What a plan says that a model takes, beside what its process takes when its batch and its cache are full.
 
-    python -m bench.plan [--models DIR] [--only NAME …] [--threads N]
+    python -m bench.plan [--models DIR] [--only NAME …] [--threads N] [--times]
 
 DIR holds `minilm`, `minilm-onnx`, `llama`, `llama-gguf` and `llama-onnx`, as bench/minilm.py and bench/llama.py write
 them; without it they are made anew. Each model is loaded in a worker of its own and given its largest batch, or as many
 prompts at once as it writes answers, as long as its context. MiB; `measured` is the most that the process had to
 itself, looked at every 20 ms.
+
+With `--times` nothing is loaded: what is printed is how long a plan takes, in milliseconds, the first of a model in a
+process that has made others, and the median of ten more.
 """
 
 from __future__ import annotations
@@ -14,9 +17,10 @@ import argparse
 import asyncio
 import json
 import random
+import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,21 +117,44 @@ async def fill(core: Core, record: Record) -> None:
     await asyncio.gather(*(answer() for _ in range(info.max_sequences or 1)))
 
 
-async def measure(core: Core, case: Case) -> tuple[Need, int, int, float]:
-    """What was planned, what was measured once it was loaded and when it was full, and seconds that planning took."""
+async def measure(core: Core, case: Case) -> tuple[Need, int, int]:
+    """What was planned, and what was measured once it was loaded and when it was full."""
     job = await core.load(ModelSpec(case.name, case.source, **case.options), admin=True)
     record = core.registry.get(case.name)
     await job.done
     assert record.worker is not None
     assert record.inspection is not None
-    started = time.perf_counter()
     (need,) = needs_of(record.inspection, core.settings, "cpu")
-    seconds = time.perf_counter() - started
     loaded = core.probe.process(record.worker.pid)["cpu"]
     async with peak(core, record.worker.pid) as most:
         await fill(core, record)
     await core.unload(case.name)
-    return need, loaded, most[0], seconds
+    return need, loaded, most[0]
+
+
+async def times(core: Core, cases: Sequence[Case]) -> None:
+    """Prints how long plans take."""
+    await core.plan(ModelSpec("warm", CASES[0].source), admin=True)  # imports, and the first look at the devices
+    print("| model | first plan, ms | again, ms |")
+    print("|---|---|---|")
+    for case in cases:
+        taken = []
+        for _ in range(11):
+            started = time.perf_counter()
+            await core.plan(ModelSpec(case.name, case.source, **case.options), admin=True)
+            taken.append((time.perf_counter() - started) * 1000)
+        print(f"| {case.name} | {taken[0]:.1f} | {statistics.median(taken[1:]):.1f} |", flush=True)
+
+
+async def tables(core: Core, cases: Sequence[Case]) -> None:
+    """Prints what was planned and what was taken."""
+    print("| model | weights | cache | activations | process | planned | loaded | measured | off |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for case in cases:
+        need, loaded, most = await measure(core, case)
+        parts = (need.weights, need.cache, need.activations, need.overhead, need.total, loaded, most)
+        cells = " | ".join(f"{size / MIB:.1f}" for size in parts)
+        print(f"| {case.name} | {cells} | {100 * (need.total / most - 1):+.0f} % |", flush=True)
 
 
 async def main() -> None:
@@ -135,6 +162,7 @@ async def main() -> None:
     parser.add_argument("--models", type=Path, help="a directory that holds the models already")
     parser.add_argument("--only", nargs="*", help="names of models, or parts of them")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--times", action="store_true", help="how long plans take, instead")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         models = given.models or Path(made) / "models"
@@ -150,15 +178,8 @@ async def main() -> None:
         core = Core(settings)
         await core.start()
         await core.launcher.warm.wait()
-        print("| model | weights | cache | activations | process | planned | loaded | measured | off |")
-        print("|---|---|---|---|---|---|---|---|---|")
-        for case in CASES:
-            if given.only and not any(part in case.name for part in given.only):
-                continue
-            need, loaded, most, _ = await measure(core, case)
-            parts = (need.weights, need.cache, need.activations, need.overhead, need.total, loaded, most)
-            cells = " | ".join(f"{size / MIB:.1f}" for size in parts)
-            print(f"| {case.name} | {cells} | {100 * (need.total / most - 1):+.0f} % |", flush=True)
+        cases = [case for case in CASES if not given.only or any(part in case.name for part in given.only)]
+        await (times if given.times else tables)(core, cases)
         await core.stop()
 
 

@@ -105,15 +105,25 @@ class LocalFiles:
         try:
             # O_NONBLOCK: a pipe put in place of the file must not hold us up
             descriptor = os.open(self.directory / path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            with os.fdopen(descriptor, "rb") as file:
+            try:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     raise CorruptModel(f"{path} of {self.name} is not a regular file.")
-                file.seek(start)
-                return file.read(length)
+                return _read(descriptor, start, length)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             raise HostError(
                 f"{path} of {self.name} cannot be read: {error.strerror}. Check its permissions."
             ) from error
+
+
+def _read(descriptor: int, start: int, length: int) -> bytes:
+    """As `Files.read`; the kernel gives at most 2 GiB at once."""
+    parts: list[bytes] = []
+    while length > 0 and (part := os.pread(descriptor, length, start)):
+        parts.append(part)
+        start, length = start + len(part), length - len(part)
+    return b"".join(parts)  # of one part it is that part
 
 
 def open_directory(name: str, directory: Path, *, revision: str = "local") -> LocalFiles:

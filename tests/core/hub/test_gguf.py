@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from core.errors import CorruptModel
 from core.hub.files import LocalFiles, open_directory
 from core.hub.gguf import GgufHeader, read_gguf
+from core.hub.gguf_cursor import Cursor
 from core.hub.gguf_types import FILE_TYPES, SCALARS, TENSOR_TYPES
 from tests.fakes.gguf import CHAT_TEMPLATE, CONTEXT, write_gguf
 
@@ -101,7 +102,7 @@ def test_a_long_header_is_read_in_few_pieces(tmp_path: Path) -> None:
     reads: list[int] = []
 
     class Counting:
-        name, sizes = files.name, files.sizes
+        name, sizes, directory = files.name, files.sizes, None
 
         def read(self, path: str, start: int, length: int) -> bytes:
             reads.append(length)
@@ -109,6 +110,44 @@ def test_a_long_header_is_read_in_few_pieces(tmp_path: Path) -> None:
 
     assert read_gguf(Counting(), path.name) == read(path)  # type: ignore[arg-type]
     assert len(reads) == 3
+
+
+class _Bytes:
+    """A file far away, of these bytes."""
+
+    name, directory = "m", None
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.sizes = data, {"m.gguf": len(data)}
+
+    def read(self, path: str, start: int, length: int) -> bytes:
+        return self.data[start : start + length]
+
+
+LENGTHS = (0, 1, 7, 8, 9, 42, 254, 255, 256, 257, 600, 70_000)
+ODD = (b"", b"\0", b"\0" * 7, b"\0" * 8, b"x\0" * 9, b"\1" + b"\0" * 7, *(b"x" * length for length in LENGTHS))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_texts_of_any_length_are_passed_over(seed: int) -> None:
+    """Short ones are told apart in one go; what that cannot tell is walked, wherever it stands."""
+    chance = random.Random(seed)
+    odd_ones = chance.choice([0, 3, 300])
+    texts = [f"word{index}".encode() for index in range(chance.choice([1, 1023, 1024, 1025, 5000]))]
+    for _ in range(odd_ones):
+        texts.insert(chance.randrange(len(texts) + 1), chance.choice(ODD))
+    behind = chance.randbytes(40)
+    data = b"".join(struct.pack("<Q", len(text)) + text for text in texts) + behind
+    cursor = Cursor(_Bytes(data), "m.gguf")  # type: ignore[arg-type]
+    cursor.skip_texts(len(texts))
+    assert cursor.take(40) == behind
+    cursor = Cursor(_Bytes(data), "m.gguf")  # type: ignore[arg-type]
+    if len({text.partition(b"\0")[0] for text in texts}) == len(texts):
+        cursor.skip_tokens(len(texts))
+        assert cursor.take(40) == behind
+    else:
+        with pytest.raises(CorruptModel, match="twice"):
+            cursor.skip_tokens(len(texts))
 
 
 class TestLies:

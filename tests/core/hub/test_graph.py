@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -196,3 +199,72 @@ def test_a_tensor_beyond_the_end_of_its_file_is_refused(tmp_path: Path, offset: 
     (tmp_path / "data").write_bytes(b"\0" * size)
     with pytest.raises(CorruptModel):
         locations(tmp_path)
+
+
+def every_tensor(message: object) -> Iterator[onnx.TensorProto]:
+    """The tensors in a message as the library reads it, wherever they are."""
+    for field, value in message.ListFields():  # type: ignore[attr-defined]
+        if field.message_type is not None:
+            for each in [value] if hasattr(value, "ListFields") else value:
+                if field.message_type.name == "TensorProto":
+                    yield each
+                yield from every_tensor(each)
+
+
+def crowded(count: int = 1500) -> onnx.ModelProto:
+    """Nodes as exporters write them, one behind the other; some hold a graph, or keep their numbers elsewhere."""
+    chance = random.Random(5)
+    inner = helper.make_graph([helper.make_node("Constant", [], ["y"], value=external("c", "inner"))], "inner", [], [])
+    made = []
+    for index in range(count):
+        outputs = [f"/model/layers.{index}/a{'x' * chance.choice([0, 20, 42, 150, 300])}"]
+        match chance.randrange(8):
+            case 0 | 1:
+                array = np.ones(
+                    (chance.randrange(4), chance.choice([1, 3, 20_000])), chance.choice(["int64", "float32"])
+                )
+                made.append(helper.make_node("Constant", [], outputs, value=numpy_helper.from_array(array)))
+            case 2:
+                made.append(helper.make_node("Constant", [], outputs, value=external("c", f"data{index % 7}")))
+            case 3:
+                made.append(helper.make_node("If", ["x"], outputs, then_branch=inner, else_branch=inner))
+            case 4:
+                made.append(helper.make_node("Transpose", ["x"], outputs, perm=[0, 42, -1]))
+            case 5:
+                made.append(helper.make_node("Gather", ["x" * 42, "*"], outputs, axis=-1, note="*2RZ", scale=1.5))
+            case _:
+                made.append(helper.make_node("Add", ["x", "y"], outputs))
+    return helper.make_model(helper.make_graph(made, "graph", [], []))
+
+
+def test_among_thousands_of_nodes_none_is_overlooked(tmp_path: Path) -> None:
+    model = crowded()
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    found = read_graph_tensors(open_directory("m", tmp_path), "model.onnx")
+    tensors = list(every_tensor(model))
+    assert found.count == len(tensors)
+    inside = [numpy_helper.to_array(each).nbytes for each in tensors if not each.external_data]
+    assert found.total_bytes == sum(inside) + 4 * (len(tensors) - len(inside))
+    assert found.locations.keys() == {"inner", *(f"data{index}" for index in range(7))}
+
+
+def test_whatever_the_library_finds_in_a_damaged_graph_is_found(tmp_path: Path) -> None:
+    whole, chance = crowded(12).SerializeToString(), random.Random(3)
+    outcomes = {"read": 0, "refused": 0}
+    for _ in range(500):
+        at, width = chance.randrange(len(whole)), chance.choice([1, 1, 2])
+        changed = whole[:at] + chance.randbytes(width) + whole[at + width :]
+        try:
+            model = onnx.ModelProto.FromString(changed)
+        except DecodeError:
+            continue
+        (tmp_path / "model.onnx").write_bytes(changed)
+        try:
+            found = read_graph_tensors(open_directory("m", tmp_path), "model.onnx")
+        except CorruptModel:
+            outcomes["refused"] += 1
+            continue
+        outcomes["read"] += 1
+        asked = {pair.value for each in every_tensor(model) for pair in each.external_data if pair.key == "location"}
+        assert asked <= found.locations.keys()
+    assert outcomes["read"] > 150
