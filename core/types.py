@@ -118,6 +118,11 @@ class Anatomy:
     cache_numbers: int = 0  # in the keys and values of one token, all layers, grouped heads counted
     plain_cache_numbers: int = 0  # the same as it follows from heads and width alone, without a head's own width
     cross_attends: bool = False  # an encoder-decoder, which also keeps keys and values of what it has read
+    image_hidden: int = 0  # of the tower that images go through: width of a patch
+    image_intermediate: int = 0  # width inside of its layers
+    image_patches: int = 0  # that go through it at once, at most
+    image_merge: int = 0  # patches that become one token
+    image_bytes: int = 0  # of the file that sees for a GGUF model, beside its own tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +145,7 @@ class Inspection:
     license: str | None
     warnings: tuple[str, ...]
     anatomy: Anatomy = field(default_factory=Anatomy)
+    projector: str | None = None  # among `files`, what sees for a GGUF model: its mmproj file
 
     @property
     def download_bytes(self) -> int:
