@@ -35,7 +35,7 @@ TEXT = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "max_position_embeddings": 1024,
+    "max_position_embeddings": 2048,
     "tie_word_embeddings": False,
     "attention_bias": False,
 }
@@ -143,7 +143,7 @@ def config(kind: str = "cabstractor", *, first_form: bool = False, **more: Any) 
         "mm_projector_type": kind,
         "proj_pos_emb": True,
         "proj_prenorm": False,
-        "decoder_max_length": 1024,
+        "decoder_max_length": 2048,
         "ignore_index": -100,
         "freeze_encoder": False,
         "freeze_decoder": False,

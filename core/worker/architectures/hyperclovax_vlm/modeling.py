@@ -106,7 +106,7 @@ class HCXVisionForCausalLM(PreTrainedModel, GenerationMixin):
         tilings = [self.config.tiling((int(height), int(width))) for height, width in _sizes(image_sizes, pixel_values)]
         counts = [1 if each is None else each.tiles for each in tilings]
         tiles = torch.cat([image[:count] for image, count in zip(pixel_values, counts, strict=True)])
-        features = self.vision_model(tiles.to(self.dtype))
+        features = self.vision_model(tiles)
         projected = self.mm_projector(features)
         rows = [self._assembled(each, tiled) for each, tiled in zip(projected.split(counts), tilings, strict=True)]
         return BaseModelOutputWithPooling(last_hidden_state=features, pooler_output=rows)  # type: ignore[arg-type]

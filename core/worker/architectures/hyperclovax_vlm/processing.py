@@ -20,6 +20,8 @@ class HCXVisionProcessor(ProcessorMixin):
     """Called with images and with texts that hold the image token once for each image, it writes the token as often
     as the image has rows."""
 
+    image_part = IMAGE_PART  # for those who render the chat template themselves
+
     def __init__(
         self,
         image_processor: HCXVisionImageProcessor,

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor
 
-from core.worker.architectures import register
+from core.worker.architectures import hyperclovax_vlm
 from core.worker.architectures.hyperclovax_vlm.configuration import HCXVisionConfig
 from core.worker.architectures.hyperclovax_vlm.modeling import HCXVisionForCausalLM, projector
 from core.worker.architectures.hyperclovax_vlm.processing import HCXVisionProcessor
@@ -42,7 +42,7 @@ def recorded() -> Mapping[str, np.ndarray]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _registered() -> Iterator[None]:
-    register("hyperclovax_vlm")
+    hyperclovax_vlm.register()
     with torch.inference_mode():
         yield
 
