@@ -161,6 +161,7 @@ class Loader:
             "runtime": inspection.runtime,
             "tasks": list(inspection.tasks),
             "file": spec.file,
+            "projector": inspection.projector,
             "device": place.device,
             "dtype": spec.dtype,
             "quantization": spec.quantization,

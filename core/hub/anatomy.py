@@ -21,6 +21,15 @@ _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 _DECODER_HEADS = ("decoder_attention_heads", *_HEADS)
 _INNER = ("intermediate_size", "d_ff", "ffn_dim", "n_inner", "hidden_dim", "ffn_hidden_size")
 _DECODER_INNER = ("decoder_ffn_dim", *_INNER)
+# What transformers' LlamaConfig says of itself: configurations of models that see name only where they differ.
+_LLAMA = {
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "vocab_size": 32000,
+    "max_position_embeddings": 2048,
+}
 
 
 def of_configuration(
@@ -57,8 +66,9 @@ def of_graphs(config: dict[str, Any], found: Sequence[GraphTensors], file_bytes:
     )
 
 
-def of_gguf(headers: Sequence[GgufHeader], file_bytes: int) -> Anatomy:
-    """`headers` are those of all parts, or of the first alone, when `file_bytes` stand for the rest."""
+def of_gguf(headers: Sequence[GgufHeader], file_bytes: int, sight: GgufHeader | None = None) -> Anatomy:
+    """`headers` are those of all parts, or of the first alone, when `file_bytes` stand for the rest. `sight` is that of
+    its mmproj file."""
     first = headers[0]
     is_whole = len(headers) == first.parts
     layers, heads, width = first.block_count or 0, first.head_count or 0, first.embedding_length or 0
@@ -75,13 +85,25 @@ def of_gguf(headers: Sequence[GgufHeader], file_bytes: int) -> Anatomy:
         vocabulary=first.vocabulary or 0,
         cache_numbers=(first.cache_bytes or 0) // 2,
         plain_cache_numbers=2 * layers * heads_kv * (width // heads if heads else 0),
+        **(_of_projector(sight) if sight else {}),
     )
 
 
+def _of_projector(header: GgufHeader) -> dict[str, Any]:
+    tower = header.projector
+    if tower is None:
+        return {}
+    return {
+        "image_bytes": header.tensor_bytes,
+        "image_patches": tower.patches,
+        "image_hidden": tower.embedding_length or 0,
+        "image_intermediate": tower.feed_forward_length or 4 * (tower.embedding_length or 0),
+        "image_merge": tower.merged,
+    }
+
+
 def _sizes(config: dict[str, Any], *, two_parts: bool) -> dict[str, Any]:
-    inner = config.get("text_config")
-    if isinstance(inner, dict) and not _number(config, *_HIDDEN):
-        config = inner
+    config = text_config(config)
     hidden = _number(config, *_HIDDEN)
     layers = _number(config, *(_DECODER_LAYERS if two_parts else _LAYERS))
     heads = _number(config, *(_DECODER_HEADS if two_parts else _HEADS))
@@ -97,6 +119,15 @@ def _sizes(config: dict[str, Any], *, two_parts: bool) -> dict[str, Any]:
         "plain_cache_numbers": 2 * layers * heads_kv * width,
         "cross_attends": two_parts,
     }
+
+
+def text_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The part that is about text, of a model that has others; what it leaves out is what its class says."""
+    inner = next((config[name] for name in ("text_config", "language_config") if name in config), None)
+    if not isinstance(inner, dict) or _number(config, *_LAYERS):
+        return config
+    is_llama = inner.get("model_type", "llama") == "llama"
+    return (_LLAMA | inner) if is_llama else inner
 
 
 def _number(config: dict[str, Any], *names: str) -> int:

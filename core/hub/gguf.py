@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,22 @@ _KEPT_ARRAY = 4096  # numbers, one for each layer
 _KEPT_TEXT = 4096  # characters
 _VERSIONS = (2, 3)
 _TOKENS = "tokenizer.ggml.tokens"
+# Patches of a side that become one token, where the file does not say.
+_SIDES = {"qwen2vl_merger": 2, "qwen2.5vl_merger": 2, "qwen3vl_merger": 2, "gemma3": 4}
+_MOST_MERGED = 64
+_DYNAMIC_TOKENS = 4096  # of an image that keeps its shape, as llama.cpp bounds it for these
+
+
+@dataclass(frozen=True, slots=True)
+class Projector:
+    """What an mmproj file says of itself: what sees for a model that reads text."""
+
+    kind: str  # as llama.cpp names the way from the image's numbers to the model's
+    sees: bool  # an mmproj file may also be one that only hears
+    patches: int  # of an image, at most
+    merged: int  # patches that become one token
+    embedding_length: int | None
+    feed_forward_length: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +72,7 @@ class GgufHeader:
     parameters: int
     tensor_bytes: int
     layer_bytes: int  # of the tensors that belong to a layer
+    projector: Projector | None  # of an mmproj file
 
     @property
     def cache_bytes(self) -> int | None:
@@ -228,6 +246,22 @@ def _header(cursor: Cursor, version: int, values: dict[str, Any], tensors: _Tens
         parameters=tensors.counts.total(),
         tensor_bytes=tensors.total,
         layer_bytes=tensors.of_layers,
+        projector=_projector(values, number) if architecture == "clip" else None,
+    )
+
+
+def _projector(values: dict[str, Any], number: Callable[[str], int | None]) -> Projector:
+    kind = _text(values, "clip.projector_type") or _text(values, "clip.vision.projector_type") or ""
+    stated = number("vision.projector.scale_factor") or number("vision.spatial_merge_size") or _SIDES.get(kind, 1)
+    merged = min(stated, _MOST_MERGED) ** 2
+    side = (number("vision.image_size") or 0) // (number("vision.patch_size") or 1)
+    return Projector(
+        kind=kind[:64],
+        sees=values.get("clip.has_vision_encoder") is True,
+        patches=_DYNAMIC_TOKENS * merged if "vl_merger" in kind else side * side,
+        merged=merged,
+        embedding_length=number("vision.embedding_length"),
+        feed_forward_length=number("vision.feed_forward_length"),
     )
 
 

@@ -10,6 +10,7 @@ from core.errors import BerthError, CorruptModel, InvalidRequest, NoSupportedTas
 from core.hub.anatomy import of_gguf
 from core.hub.files import Files, safe_path
 from core.hub.gguf import GgufHeader, read_gguf
+from core.hub.gguf_projector import find_sight
 from core.hub.source import QUANTIZATION, split_variant
 from core.types import Inspection, ModelSpec, RepoFile, Runtime, Task
 
@@ -58,25 +59,33 @@ def identify_gguf(files: Files, spec: ModelSpec) -> Inspection:
     _check_parts(files, path, headers, len(paths))
     _check_architecture(files, path, header)
     _check_options(files, spec)
+    sight = None if spec.task is Task.TEXT_GENERATION else find_sight(files, paths[0], _models(files), warnings)
+    if sight is None and spec.task is Task.IMAGE_TEXT_TO_TEXT:
+        raise TaskNotSupported(
+            f"{path} of {files.name} reads text alone: there is no mmproj file for it. Put one beside it, or load it "
+            f"for {Task.TEXT_GENERATION}."
+        )
+    needed = [*paths, *((sight.path,) if sight else ())]
     if header.chat_template is None:
         warnings.append("It has no chat template; in a chat, its turns are written one under another in plain words.")
     return Inspection(
         spec=replace(spec, file=paths[0]),
         revision=files.revision,
         local=str(files.directory) if files.directory else None,
-        files=tuple(RepoFile(each, files.sizes[each]) for each in paths),
+        files=tuple(RepoFile(each, files.sizes[each]) for each in needed),
         runtime=Runtime.LLAMA_CPP,
-        tasks=(Task.TEXT_GENERATION,),
+        tasks=(Task.IMAGE_TEXT_TO_TEXT, Task.TEXT_GENERATION) if sight else (Task.TEXT_GENERATION,),
         model_type=header.architecture,
         architecture=header.architecture,
         labels=(),
         context_length=_context_length(files, spec, header),
         parameters=sum(each.parameters for each in headers) or None if is_near else None,
-        weight_bytes=sum(files.sizes[each] for each in paths),
+        weight_bytes=sum(files.sizes[each] for each in needed),
         dtype=header.file_type,
         license=files.card.license or header.license,
         warnings=tuple(warnings),
-        anatomy=of_gguf(headers, sum(files.sizes[each] for each in paths)),
+        anatomy=of_gguf(headers, sum(files.sizes[each] for each in paths), sight.header if sight else None),
+        projector=sight.path if sight else None,
     )
 
 
@@ -188,7 +197,7 @@ def _check_options(files: Files, spec: ModelSpec) -> None:
     error: BerthError | None = None
     if spec.runtime not in (None, Runtime.LLAMA_CPP):
         error = InvalidRequest(f"GGUF files of {files.name} run on llama.cpp, not on {spec.runtime}.")
-    elif spec.task not in (None, Task.TEXT_GENERATION):
+    elif spec.task not in (None, Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT):
         error = TaskNotSupported(f"{files.name} cannot do {spec.task}: GGUF files are for {Task.TEXT_GENERATION}.")
     elif spec.quantization is not None:
         error = InvalidRequest(

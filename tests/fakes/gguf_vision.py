@@ -57,7 +57,11 @@ def write_mmproj(
         writer.add_vision_projector_scale_factor(2)
         writer.add_vision_preproc_image_size(2 * KINDS[kind])
     for name, value in (metadata or {}).items():
-        writer.add_string(name, value) if isinstance(value, str) else writer.add_uint32(name, value)
+        known = writer.kv_data[-1].get(name)
+        if known is not None:
+            known.value = value
+        else:
+            writer.add_string(name, value) if isinstance(value, str) else writer.add_uint32(name, value)
     for name, array in _tower(kind, width, np.random.default_rng(seed)):
         writer.add_tensor(name, array)
     return _write(writer, path)

@@ -21,6 +21,7 @@ from core.hub.files import open_directory
 from core.hub.identify import identify
 from core.types import FileProgress, Inspection, ModelSpec, Quantization, Runtime, Task
 from tests.fakes.gguf import CONTEXT, write_gguf
+from tests.fakes.gguf_vision import write_mmproj
 from tests.fakes.hub import FakeHub
 from tests.fakes.repositories import CLASSIFIER, bert_config, write_repository, write_tensors
 
@@ -31,10 +32,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def spread(model: Path, folder: Path, *names: str) -> Path:
-    """Copies of `model` under other names."""
+    """Copies of `model` under other names; what sees where a name says so."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(model, folder / name)
+        write_mmproj(folder / name) if "mmproj" in name else shutil.copy(model, folder / name)
     return folder
 
 
@@ -85,9 +86,76 @@ def test_one_of_several_is_taken_and_the_others_are_named(
         assert (name in warning) == (not name.startswith("mmproj") and "imatrix" not in name)
 
 
-def test_a_projector_beside_one_model_is_no_choice(model: Path, tmp_path: Path) -> None:
-    found = inspect(spread(model, tmp_path, "mmproj-f16.gguf", "model.gguf"))
-    assert (found.spec.file, found.warnings) == ("model.gguf", ())
+class TestProjectors:
+    def test_one_beside_a_model_sees_for_it(self, model: Path, tmp_path: Path) -> None:
+        folder = spread(model, tmp_path, "mmproj-f16.gguf", "model.gguf")
+        found = inspect(folder)
+        assert (found.spec.file, found.projector, found.warnings) == ("model.gguf", "mmproj-f16.gguf", ())
+        assert found.tasks == (Task.IMAGE_TEXT_TO_TEXT, Task.TEXT_GENERATION)
+        assert [file.path for file in found.files] == ["model.gguf", "mmproj-f16.gguf"]
+        sizes = [file.size for file in found.files]
+        assert found.weight_bytes == sum(sizes)
+        assert 0 < sizes[1] - found.anatomy.image_bytes < 4000, "the header"
+        assert (found.anatomy.image_patches, found.anatomy.image_hidden, found.anatomy.image_merge) == (16, 32, 1)
+        assert inspect(folder, task=Task.IMAGE_TEXT_TO_TEXT).projector == "mmproj-f16.gguf"
+
+    def test_text_alone_takes_none(self, model: Path, tmp_path: Path) -> None:
+        found = inspect(spread(model, tmp_path, "mmproj-f16.gguf", "model.gguf"), task=Task.TEXT_GENERATION)
+        assert (found.projector, found.tasks) == (None, (Task.TEXT_GENERATION,))
+        assert [file.path for file in found.files] == ["model.gguf"]
+
+    def test_to_see_takes_one(self, model: Path, tmp_path: Path) -> None:
+        with pytest.raises(TaskNotSupported, match="no mmproj file"):
+            inspect(spread(model, tmp_path, "model.gguf"), task=Task.IMAGE_TEXT_TO_TEXT)
+
+    def test_it_is_never_the_model(self, model: Path, tmp_path: Path) -> None:
+        folder = spread(model, tmp_path, "mmproj-f16.gguf")
+        with pytest.raises(CorruptModel):
+            inspect(folder)
+        with pytest.raises(NoSupportedTask, match="mmproj"):
+            inspect(folder, file="mmproj-f16.gguf")
+
+    @pytest.mark.parametrize(
+        ("names", "file", "chosen"),
+        [
+            (("m.gguf", "mmproj-Q8_0.gguf", "mmproj-F16.gguf", "mmproj-BF16.gguf"), "m.gguf", "mmproj-F16.gguf"),
+            (("m-Q8_0.gguf", "mmproj-F32.gguf", "mmproj-Q8_0.gguf"), "m-Q8_0.gguf", "mmproj-Q8_0.gguf"),
+            (("a.gguf", "b.gguf", "mmproj-model-f16.gguf"), "a.gguf", None),
+            (("a-Q2_K.gguf", "a-Q4_0.gguf", "mmproj-model-f16.gguf"), "a-Q2_K.gguf", "mmproj-model-f16.gguf"),
+            (("Smol-Q8_0.gguf", "mmproj-Smol-f16.gguf", "other.gguf"), "Smol-Q8_0.gguf", "mmproj-Smol-f16.gguf"),
+            (("Smol-Q8_0.gguf", "mmproj-Smol-f16.gguf", "other.gguf"), "other.gguf", None),
+            (("gemma-4b-q4_0.gguf", "mmproj-model-f16-4B.gguf"), "gemma-4b-q4_0.gguf", "mmproj-model-f16-4B.gguf"),
+            (("x/m.gguf", "x/mmproj.gguf", "mmproj.gguf"), "x/m.gguf", "x/mmproj.gguf"),
+            (("x/m.gguf", "y/m.gguf", "mmproj.gguf"), "x/m.gguf", "mmproj.gguf"),
+            (("x/m.gguf", "y/mmproj.gguf"), "x/m.gguf", None),
+        ],
+    )  # fmt: skip
+    def test_which_of_several(
+        self, model: Path, tmp_path: Path, names: tuple[str, ...], file: str, chosen: str | None
+    ) -> None:
+        assert inspect(spread(model, tmp_path, *names), file=file).projector == chosen
+
+    def test_what_does_not_see_is_left_aside(self, model: Path, tmp_path: Path) -> None:
+        folder = spread(model, tmp_path, "m.gguf")
+        for metadata, says in (
+            ({"clip.has_vision_encoder": 0}, "sees no images"),
+            ({"clip.projector_type": "hunyuanvl"}, "is a hunyuanvl, which cannot be run here"),
+            ({"general.architecture": "llama"}, "is no image encoder"),
+        ):
+            write_mmproj(folder / "mmproj.gguf", metadata=metadata)
+            found = inspect(folder)
+            assert (found.projector, found.tasks) == (None, (Task.TEXT_GENERATION,))
+            [warning] = found.warnings
+            assert warning.startswith(f"mmproj.gguf {says}")
+
+    def test_a_damaged_one_is_told(self, model: Path, tmp_path: Path) -> None:
+        folder = spread(model, tmp_path, "m.gguf", "mmproj.gguf")
+        data = (folder / "mmproj.gguf").read_bytes()
+        for damaged in (b"", data[:-500], b"PK" + data):
+            (folder / "mmproj.gguf").write_bytes(damaged)
+            with pytest.raises(CorruptModel, match=r"mmproj\.gguf of org/model"):
+                inspect(folder)
+        assert inspect(folder, task=Task.TEXT_GENERATION).spec.file == "m.gguf"
 
 
 @pytest.mark.parametrize(
@@ -214,7 +282,7 @@ class TestOnTheHub:
             pass
 
         folder = await hub.fetch(found, ignore)
-        assert [path.name for path in folder.iterdir()] == ["m-Q2_K.gguf"]
+        assert sorted(path.name for path in folder.iterdir()) == ["m-Q2_K.gguf", "mmproj.gguf"]
         assert (folder / "m-Q2_K.gguf").read_bytes() == model.read_bytes()
         again = await hub.inspect(ModelSpec("mine", "org/gguf:Q2_K"))
         assert again.local == str(folder)
