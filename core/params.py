@@ -185,8 +185,17 @@ def parse_texts(texts: Any) -> list[str]:
     return taken
 
 
+def _is_image(item: Any) -> bool:
+    return isinstance(item, dict) and item.keys() == {"data", "key"} and isinstance(item["data"], bytes)
+
+
 def parse_items(task: Task, items: Any) -> list[Any]:
-    """What `task` reads: texts, or for question answering `{"question", "context"}`. Raises InvalidRequest."""
+    """What `task` reads: texts, for question answering `{"question", "context"}`, for image classification pictures
+    as `core/images` makes them. Raises InvalidRequest."""
+    if task is Task.IMAGE_CLASSIFICATION:
+        if not isinstance(items, list | tuple) or not all(_is_image(item) for item in items):
+            raise InvalidRequest(f"{task} reads an image, in `image`, not a text.")
+        return list(items)
     if task is not Task.QUESTION_ANSWERING:
         if isinstance(items, list | tuple) and any(isinstance(item, dict) for item in items):
             raise InvalidRequest(f"{task} reads `text` or `texts`, not a question and its context.")

@@ -143,10 +143,11 @@ def open_directory(name: str, directory: Path, *, revision: str = "local") -> Lo
     return LocalFiles(name, directory, sizes, _read_card(files), revision)
 
 
-def open_file(name: str, directory: Path, ending: str) -> LocalFiles:
-    """The files right in `directory` whose names end in `ending`: a model of one file, among others."""
+def open_file(name: str, directory: Path, endings: tuple[str, ...]) -> LocalFiles:
+    """The files right in `directory` whose names end in one of `endings`: a model of one file, among others."""
     root = _owner(directory)
-    found = {each.name: _regular_size(each, root) for each in sorted(directory.iterdir()) if each.name.endswith(ending)}
+    paths = [each for each in sorted(directory.iterdir()) if each.name.endswith(endings)]
+    found = {each.name: _regular_size(each, root) for each in paths}
     return LocalFiles(name, directory, {path: size for path, size in found.items() if size is not None}, Card())
 
 

@@ -21,6 +21,7 @@ from core.hub.source import DEFAULT_REVISION, STARTER_PREFIX, Source, parse_hub_
 from core.hub.tensors import read_tensors
 from core.types import Anatomy, FileProgress, Inspection, ModelSpec, RepoFile, Runtime, Task
 
+_BESIDE_GRAPH = (".onnx", ".onnx_data", ".onnx.data", ".json", ".txt", ".model", ".jinja")  # files of one such model
 _MAX_INSPECTIONS = 4  # processes at once that ask the Hub what a repository is
 
 
@@ -191,7 +192,8 @@ def _inspect_file(spec: ModelSpec, directory: Path, file: str) -> Inspection:
     """A model that is one file, or the first of several parts."""
     if spec.file not in (None, file):
         raise InvalidRequest(f"{spec.name}: `file` and the source name two files. Give one of them.")
-    return identify(open_file(spec.name, directory, ".gguf"), replace(spec, file=file), pickle_allowed=False)
+    endings = (".gguf",) if file.endswith(".gguf") else _BESIDE_GRAPH
+    return identify(open_file(spec.name, directory, endings), replace(spec, file=file), pickle_allowed=False)
 
 
 def _check_graph(name: str, directory: Path, file: str) -> None:

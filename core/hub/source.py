@@ -25,11 +25,11 @@ _DEVICE_NAME = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORE
 # How a GGUF file is quantised, as its name says it and as it may stand behind a source: `org/name:Q4_K_M`.
 QUANTIZATION = r"(?:UD-)?(?:I?Q\d|TQ\d|MXFP4|NVFP4|BF16|FP?16|FP?32)[A-Za-z0-9_]{0,16}"
 _VARIANT = re.compile(rf"(.+):({QUANTIZATION})", re.IGNORECASE | re.DOTALL)
-_GGUF = ".gguf"
+_FILES = (".gguf", ".onnx")  # a model may be one such file
 _KERNEL_ROOTS = (Path("/dev"), Path("/proc"), Path("/sys"))
 _HOW = (
-    "Write a Hub id such as `org/name` or `org/name@revision`, or the name of a directory or a .gguf file under the "
-    "models directory."
+    "Write a Hub id such as `org/name` or `org/name@revision`, or the name of a directory or a .gguf or .onnx file "
+    "under the models directory."
 )
 
 
@@ -78,7 +78,7 @@ def _shown(text: str) -> str:
 
 
 def _inside(root: Path, name: str) -> tuple[Path, str | None] | None:
-    """The directory `name` under `root`, symlinks followed, or that of the GGUF file `name` and its name in it.
+    """The directory `name` under `root`, symlinks followed, or that of the file `name` and its name in it.
 
     None when there is neither, or when it leads outside.
     """
@@ -92,8 +92,8 @@ def _inside(root: Path, name: str) -> tuple[Path, str | None] | None:
 
 
 def _place(path: Path) -> tuple[Path, str | None]:
-    """`path` resolved; for a GGUF file its directory, resolved, and its name. Raises OSError or RuntimeError."""
-    if path.name.endswith(_GGUF) and not path.is_dir():
+    """`path` resolved; for a file its directory, resolved, and its name. Raises OSError or RuntimeError."""
+    if path.name.endswith(_FILES) and not path.is_dir():
         path.stat()
         return path.parent.resolve(strict=True), path.name
     return path.resolve(strict=True), None
@@ -121,7 +121,7 @@ def _no_directory(text: str) -> RepositoryNotFound:
 def parse_source(text: str, *, models_dir: Path, starter_dir: Path, admin: bool) -> Source:
     """`text` as a Source, a quantisation behind it left aside: `split_variant`.
 
-    A directory or GGUF file under `models_dir` comes before a repository of the same name.
+    A directory or file under `models_dir` comes before a repository of the same name.
 
     Raises InvalidRequest for what is neither, NotAllowed for a path without `admin`, RepositoryNotFound
     for a directory that does not exist.

@@ -22,6 +22,10 @@ GENERATORS: dict[tuple[Runtime, bool], str] = {  # runtime, whether the model is
     (Runtime.ONNXRUNTIME, True): "core.worker.runtimes.onnxruntime_seq2seq",
     (Runtime.LLAMA_CPP, False): "core.worker.runtimes.llama_cpp",
 }
+IMAGE_LOADERS: dict[Runtime, str] = {  # of models that read images alone
+    Runtime.TRANSFORMERS: "core.worker.runtimes.transformers_images",
+    Runtime.ONNXRUNTIME: "core.worker.runtimes.onnxruntime_images",
+}
 SEEING: dict[Runtime, str] = {  # of models that read images and text
     Runtime.TRANSFORMERS: "core.worker.runtimes.transformers_vision",
     Runtime.LLAMA_CPP: "core.worker.runtimes.llama_vision",
@@ -78,6 +82,8 @@ def _module(request: LoadRequest) -> str:
         if request.runtime not in SEEING:
             raise LoadFailed(f"{request.name} looks at images, which {request.runtime} does not do here.")
         return SEEING[request.runtime]
+    if task is Task.IMAGE_CLASSIFICATION:
+        return IMAGE_LOADERS[request.runtime]
     return GENERATORS[request.runtime, task in TEXT_TO_TEXT_TASKS] if task.generates else LOADERS[request.runtime]
 
 

@@ -136,7 +136,7 @@ def test_a_head_that_is_not_named_is_guessed_with_a_warning(
 
 
 @pytest.mark.parametrize(
-    "architecture", ["BertForNextSentencePrediction", "T5ForConditionalGeneration", "ViTForImageClassification"]
+    "architecture", ["BertForNextSentencePrediction", "T5ForConditionalGeneration", "ViTForMaskedImageModeling"]
 )
 def test_other_kinds_of_model_are_named_in_the_refusal(tmp_path: Path, architecture: str) -> None:
     folder = write_repository(tmp_path / "m", bert_config(architecture, model_type="other"), ENCODER)
