@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 import pytest
+from llama_cpp.llama_chat_format import MTMDChatHandler
 
 from core.core import Core
 from core.errors import CorruptModel
 from core.settings import Settings
-from core.types import Completion, ModelSpec, Prompt, Runtime, Sampling
+from core.types import IMAGE_MARK, Completion, Message, ModelSpec, Prompt, Runtime, Sampling, Task
 from tests.fakes.gguf import CONTEXT, write_gguf
+from tests.fakes.gguf_vision import write_seeing
+from tests.fakes.images import picture
 
 COUNT = 20  # tokens of an answer
 GREEDY = Sampling(max_tokens=COUNT, temperature=0, ignore_eos=True)
@@ -76,3 +81,44 @@ async def test_a_damaged_file_leaves_nothing_behind(core: Core) -> None:
     with pytest.raises(CorruptModel, match="cut"):
         await load(core, "tiny:Q8_0")
     assert core.registry.find("tiny") is None
+
+
+async def test_a_model_looks_and_remembers_what_it_saw(core: Core) -> None:
+    folder = core.settings.models_dir / "seeing"
+    parts = (
+        "{% if message.content is string %}{{ message.content }}"
+        "{% else %}{% for part in message.content %}{{ part.text }}{% endfor %}{% endif %}"
+    )
+    template = "{% for message in messages %}<|{{ message.role }}|>" + parts + "<|end|>{% endfor %}<|assistant|>"
+    file, projector = write_seeing(folder, vocabulary="bpe", template=template)
+    await load(core, "seeing")
+    record = core.registry.get("tiny")
+    assert record.info is not None
+    assert record.info.tasks == (Task.IMAGE_TEXT_TO_TEXT, Task.TEXT_GENERATION)
+    image = picture(2)
+    question: Message = {"role": "user", "content": f"{IMAGE_MARK}what is it?", "images": (image,)}
+    sampling = Sampling(max_tokens=COUNT, temperature=0, logprobs=0)
+    asked = core.complete(Prompt(messages=(question,)), sampling, "tiny")
+    plain = Prompt(messages=({"role": "user", "content": "quick"},))
+    answer, _ = await asyncio.gather(asked, core.complete(plain, sampling, "tiny"))
+    handler = MTMDChatHandler(str(projector), verbose=False)
+    llama = llama_cpp.Llama(str(file), n_ctx=CONTEXT, n_threads=1, flash_attn=True, verbose=False, chat_handler=handler)
+    url = "data:image/png;base64," + base64.b64encode(image["data"]).decode()
+    content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "what is it?"}]
+    drawn: list[int] = []
+
+    def note(_: Any, scores: Any) -> Any:
+        drawn.append(int(scores.argmax()))
+        return scores
+
+    llama.create_chat_completion(
+        [{"role": "user", "content": content}],  # type: ignore[list-item]
+        temperature=0, max_tokens=COUNT, repeat_penalty=1.0, logits_processor=llama_cpp.LogitsProcessorList([note]),
+    )  # fmt: skip
+    theirs = [llama.detokenize([token], special=True).decode("utf-8", errors="replace") for token in drawn]
+    ours = [score["token"] for score in answer.logprobs[0]]
+    assert len(ours) > COUNT // 2
+    assert ours == theirs[: len(ours)]
+    turns: tuple[Message, ...] = (question, {"role": "assistant", "content": answer.texts[0]})
+    again = await core.complete(Prompt(messages=(*turns, {"role": "user", "content": "over"})), sampling, "tiny")
+    assert again.generated.usage.cached_tokens >= answer.begun.prompt_tokens - 2
