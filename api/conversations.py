@@ -9,9 +9,11 @@ from api.auth import owner_of
 from api.responses import JSON
 from api.routing import Route
 from api.wire import Body, Deleted, Wire
-from core.chat.portable import Portable, export, parse_portable
+from core.chat.portable import Portable, export, read_portable
 from core.chat.types import Conversation, StoredMessage, Summary
 from core.core import Core
+
+_PICTURE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}, "image/jpeg": {}}}}
 
 
 class ConversationShown(Wire):
@@ -29,6 +31,15 @@ class ConversationPage(Wire):
     page_size: int
 
 
+class ImageShown(Wire):
+    key: str
+    url: str
+    media_type: str
+    width: int
+    height: int
+    size: int = Field(description="Bytes.")
+
+
 class MessageShown(Wire):
     id: str
     role: str
@@ -40,6 +51,7 @@ class MessageShown(Wire):
     completion_tokens: int | None
     finish_reason: str | None
     created_at: str
+    images: list[ImageShown] = Field(description="Of the user's message.")
 
 
 class WholeConversation(ConversationShown):
@@ -71,7 +83,7 @@ def router(core: Core) -> APIRouter:
     @routes.post("/conversations/import", response_model=Imported, status_code=201)
     async def bring_back(request: Request, body: Portable) -> Response:
         """Conversations from an export, under ids of their own."""
-        return JSON({"ids": await stored.add(owner_of(request), parse_portable(body))}, 201)
+        return JSON({"ids": await stored.add(owner_of(request), await read_portable(body, core.images))}, 201)
 
     @routes.get("/conversations/{conversation_id}", response_model=WholeConversation)
     async def one(request: Request, conversation_id: str) -> Response:
@@ -82,7 +94,16 @@ def router(core: Core) -> APIRouter:
     async def take_away(request: Request, conversation_id: str) -> Response:
         """A conversation as a file that can be brought back."""
         found = await stored.get(owner_of(request), conversation_id)
-        return JSON(export([found]), headers={"Content-Disposition": f'attachment; filename="{found.id}.json"'})
+        return JSON(
+            await export([found], stored), headers={"Content-Disposition": f'attachment; filename="{found.id}.json"'}
+        )
+
+    @routes.get("/conversations/{conversation_id}/images/{key}", response_class=Response, responses=_PICTURE)
+    async def image(request: Request, conversation_id: str, key: str) -> Response:
+        """A picture of a conversation as the model is shown it."""
+        found = await stored.image(owner_of(request), conversation_id, key)
+        headers = {"Cache-Control": "private, max-age=31536000, immutable"}
+        return Response(found.data, media_type=found.media_type, headers=headers)
 
     @routes.patch("/conversations/{conversation_id}", response_model=WholeConversation)
     async def rename(request: Request, conversation_id: str, body: Rename) -> Response:
@@ -117,12 +138,23 @@ def _conversation(found: Conversation) -> dict[str, Any]:
         "updated_at": found.updated_at.isoformat(),
         "message_count": len(found.messages),
         "system": found.system,
-        "messages": [_message(each) for each in found.messages],
+        "messages": [_message(found.id, each) for each in found.messages],
     }
 
 
-def _message(message: StoredMessage) -> dict[str, Any]:
+def _message(conversation_id: str, message: StoredMessage) -> dict[str, Any]:
     names = ("id", "role", "content", "status", "model", "template")
     numbers = ("prompt_tokens", "completion_tokens", "finish_reason")
     shown = {name: getattr(message, name) for name in (*names, *numbers)}
-    return {**shown, "created_at": message.created_at.isoformat()}
+    images = [
+        {
+            "key": each.key,
+            "url": f"/api/v4/conversations/{conversation_id}/images/{each.key}",
+            "media_type": each.media_type,
+            "width": each.width,
+            "height": each.height,
+            "size": each.size,
+        }
+        for each in message.images
+    ]
+    return {**shown, "created_at": message.created_at.isoformat(), "images": images}

@@ -80,6 +80,7 @@ class Core:
         await asyncio.to_thread(self.settings.data_dir.mkdir, parents=True, exist_ok=True)
         await self.launcher.start()
         self.history.start()
+        self.chat.start()
         looks = vision_spec_at_start(self.settings, self.catalog)
         if (spec := spec_at_start(self.settings, self.catalog)) is not None:
             among = [task for task in Task if looks is None or task not in VISION_TASKS]

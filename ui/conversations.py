@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import gradio as gr
 
-from core.chat.portable import export, parse_portable
+from core.chat.portable import export, read_portable
 from core.chat.templates import Template
 from core.chat.types import Conversation, StoredMessage
 from core.core import Core
@@ -29,6 +30,10 @@ def server_functions(core: Core) -> list[Callable[..., Any]]:
     async def conversation(given: Any, owner: str) -> dict[str, Any]:
         return {"conversation": _plain_conversation(await chat.conversations.get(owner, str(given)))}
 
+    async def image(given: Any, owner: str) -> dict[str, Any]:
+        found = await chat.conversations.image(owner, str(given.get("conversation")), str(given.get("key")))
+        return {"uri": f"data:{found.media_type};base64,{base64.b64encode(found.data or b'').decode()}"}
+
     async def rename(given: Any, owner: str) -> dict[str, Any]:
         await chat.conversations.rename(owner, str(given.get("id")), str(given.get("title")))
         return {}
@@ -38,16 +43,16 @@ def server_functions(core: Core) -> list[Callable[..., Any]]:
         return {}
 
     async def take_out(given: Any, owner: str) -> dict[str, Any]:
-        return {"file": export([await chat.conversations.get(owner, str(given))])}
+        return {"file": await export([await chat.conversations.get(owner, str(given))], chat.conversations)}
 
     async def bring_in(given: Any, owner: str) -> dict[str, Any]:
-        return {"ids": list(await chat.conversations.add(owner, parse_portable(given)))}
+        return {"ids": list(await chat.conversations.add(owner, await read_portable(given, core.images)))}
 
     async def templates(given: Any, owner: str) -> dict[str, Any]:
         language = "ko" if given == "ko" else "en"
         return {"templates": [_plain_template(each) for each in await chat.templates.list(owner, language)]}
 
-    return [_told(each) for each in (conversations, conversation, rename, remove, take_out, bring_in, templates)]
+    return [_told(each) for each in (conversations, conversation, image, rename, remove, take_out, bring_in, templates)]
 
 
 def _told(function: Callable[[Any, str], Awaitable[dict[str, Any]]]) -> Callable[..., Any]:
@@ -84,6 +89,7 @@ def _plain_message(given: StoredMessage) -> dict[str, Any]:
         "prompt_tokens": given.prompt_tokens,
         "completion_tokens": given.completion_tokens,
         "finish_reason": given.finish_reason,
+        "images": [{"key": each.key, "width": each.width, "height": each.height} for each in given.images],
     }
 
 

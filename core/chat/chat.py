@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from core.chat.database import Database, parse_url
-from core.chat.history import Asked, Item, Opened, open_fitting, turns_of
+from core.chat.history import Asked, Item, Opened, open_fitting, sent_of, turns_of
+from core.chat.images import ImageFolder
 from core.chat.store import ConversationStore, new_id, now
 from core.chat.template_store import TemplateStore
 from core.chat.types import (
@@ -21,15 +22,16 @@ from core.chat.types import (
     ChatTurn,
     StoredMessage,
     StoredTurn,
+    stored_image,
 )
 from core.errors import BerthError, ConversationBusy, ConversationNotFound, InvalidRequest
 from core.params import valid_text
 from core.settings import Settings
-from core.types import Begun, Delta, Generated, Message, Prompt, Sampling, Usage
+from core.types import Begun, Delta, Generated, Image, Message, Prompt, Sampling, Task, Usage
 
 log = logging.getLogger(__name__)
 
-Generate = Callable[[Prompt, Sampling, str | None], AsyncGenerator[Item]]
+Generate = Callable[[Prompt, Sampling, str | None, Task], AsyncGenerator[Item]]
 _CLOSE_S = 5.0  # that turns under way have to be stored when the server stops
 
 
@@ -38,10 +40,12 @@ class Chat:
 
     def __init__(self, settings: Settings, generate: Generate) -> None:
         self._database = Database(parse_url(settings.database_url, settings.data_dir))
-        self.conversations = ConversationStore(self._database)
+        self.conversations = ConversationStore(self._database, ImageFolder(settings.data_dir / "images"))
         self.templates = TemplateStore(self._database)
         self.page_size = settings.page_size
         self._max_history = settings.max_history_length
+        self._max_images = settings.max_conversation_images
+        self._sweeping: asyncio.Task[None] | None = None
         self._generate = generate
         self._claims: dict[str, _Claim] = {}  # conversation → the turn that is being answered in it
 
@@ -75,6 +79,16 @@ class Chat:
                 self._release(claim)
         yield answer.ended(claim.conversation_id if claim else None)
 
+    def start(self) -> None:
+        """Looks in the background for images that nobody needs any more."""
+        self._sweeping = asyncio.create_task(self._sweep())
+
+    async def _sweep(self) -> None:
+        try:
+            await self.conversations.sweep()
+        except (BerthError, OSError) as error:
+            log.warning("images that no conversation holds could not be looked for: %s", error)
+
     async def delete(self, owner: str, conversation_id: str) -> None:
         """Raises ConversationNotFound, ConversationBusy."""
         claim = self._claims.get(conversation_id)
@@ -97,6 +111,9 @@ class Chat:
             _, late = await asyncio.wait(waiting, timeout=_CLOSE_S)
             for each in late:
                 each.cancel()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.wait([self._sweeping])
         await self._database.close()
 
     def _claim(self, turn: ChatTurn, owner: str) -> _Claim | None:
@@ -124,15 +141,36 @@ class Chat:
         if turn.is_kept and turn.conversation_id is not None:
             most = (self._max_history - 1) // 2 * 2  # whole turns, beside the message
             system, stored = await self.conversations.history(owner, turn.conversation_id, most, turn.replaces)
+            await self._check_images(turn, turn.conversation_id)
         if turn.template is not None:
             template = await self.templates.get(owner, turn.template, turn.language)
             system, message = template.render(turn.message, turn.variables)
         if turn.system is not None:
             system = turn.system
-        return Asked(system, turns_of(stored, len(system) + len(message)), message)
+        sent = sent_of(stored, len(system) + len(message), sum(len(image["data"]) for image in turn.images))
+        return Asked(system, turns_of(sent, await self._images(turn, sent)), message, turn.images)
+
+    async def _check_images(self, turn: ChatTurn, conversation_id: str) -> None:
+        """Raises InvalidRequest when the conversation would hold more images than one may."""
+        if not turn.images:
+            return
+        held = await self.conversations.images(conversation_id, turn.replaces)
+        if len(held) + len(turn.images) > self._max_images:
+            raise InvalidRequest(
+                f"This conversation holds {len(held)} images, and one may hold {self._max_images}. Begin a new one."
+            )
+
+    async def _images(self, turn: ChatTurn, stored: Sequence[StoredMessage]) -> dict[str, Image]:
+        """Those of `stored` that are still there, by key."""
+        found: dict[str, Image] = {}
+        for image in {image.key: image for message in stored for image in message.images}.values():
+            shown = await self.conversations.shown(turn.conversation_id or "", image)
+            if shown is not None:
+                found[image.key] = shown
+        return found
 
     def _open(self, turn: ChatTurn, messages: tuple[Message, ...]) -> AsyncGenerator[Item]:
-        return self._generate(Prompt(messages=messages), turn.sampling, turn.model)
+        return self._generate(Prompt(messages=messages), turn.sampling, turn.model, turn.task)
 
     async def _save(self, claim: _Claim | None, answer: _Answer) -> None:
         """Stores the turn even if the caller is cancelled meanwhile; the conversation is released afterwards."""
@@ -220,6 +258,7 @@ class _Answer:
             sent=sent,
             template=self.turn.template,
             created_at=self._asked_at,
+            images=tuple(map(stored_image, self.turn.images)),
         )
         answer = StoredMessage(
             id=self._answer_id,

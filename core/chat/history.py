@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from core.chat.types import StoredMessage
 from core.errors import ContextOverflow
 from core.params import MAX_CHARACTERS
-from core.types import Begun, Delta, Generated, Message
+from core.types import IMAGE_MARK, Begun, Delta, Generated, Image, Message
 
 Item = Begun | Delta | Generated
 Open = Callable[[tuple[Message, ...]], AsyncGenerator[Item]]
@@ -17,6 +17,7 @@ Turn = tuple[Message, Message]  # the user's and the answer to it
 # Turns are left out this many at a time, so that the prompts of following turns begin alike and the model goes on
 # from what it has in memory, instead of reading everything again at each turn of a long conversation.
 _STEP = 4
+MAX_IMAGE_BYTES = 96 * 1024 * 1024  # of all images that a model is sent at once
 ANSWER_ROOM = 256  # tokens that an answer should find, when the turn does not say how many it may have
 
 
@@ -27,12 +28,13 @@ class Asked:
     system: str  # empty: none
     turns: Sequence[Turn]
     message: str
+    images: tuple[Image, ...] = ()  # of the message
 
     def messages(self, start: int) -> tuple[Message, ...]:
         """All but the oldest `start` turns."""
         system: list[Message] = [{"role": "system", "content": self.system}] if self.system else []
         history = [message for turn in self.turns[start:] for message in turn]
-        return (*system, *history, {"role": "user", "content": self.message})
+        return (*system, *history, user_message(self.message, self.images))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +44,44 @@ class Opened:
     dropped: int  # turns
 
 
-def turns_of(stored: Sequence[StoredMessage], length: int) -> list[Turn]:
-    """The turns in `stored` as a model reads them, the newest that have at most `length` characters less than a request
-    may hold. Those that were interrupted before the first word are left out: there is no answer to go on from."""
-    turns: list[Turn] = []
+def user_message(text: str, images: Sequence[Image]) -> Message:
+    """The user's message as a model is sent it: the images, then the text."""
+    if not images:
+        return {"role": "user", "content": text}
+    # a mark that somebody wrote would take an image's place
+    return {"role": "user", "content": text.replace(IMAGE_MARK, ""), "images": tuple(images)}
+
+
+def sent_of(stored: Sequence[StoredMessage], length: int, size: int) -> Sequence[StoredMessage]:
+    """The newest turns of `stored` that fit into a request beside `length` characters and `size` bytes of images.
+
+    Turns that were interrupted before the first word are left out: there is no answer to go on from.
+    """
+    kept: list[StoredMessage] = []
     for question, answer in zip(stored[-2::-2], stored[::-2], strict=False):
         if not answer.content:
             continue
-        asked = question.sent if question.sent is not None else question.content
-        length += len(asked) + len(answer.content)
-        if length > MAX_CHARACTERS:
+        length += len(_asked(question)) + len(answer.content)
+        size += sum(image.size for image in question.images)
+        if length > MAX_CHARACTERS or size > MAX_IMAGE_BYTES:
             break
-        turns.append(({"role": "user", "content": asked}, {"role": "assistant", "content": answer.content}))
-    return turns[::-1]
+        kept += [answer, question]
+    return kept[::-1]
+
+
+def turns_of(stored: Sequence[StoredMessage], images: Mapping[str, Image]) -> list[Turn]:
+    """Whole turns as a model reads them. `images` are those that are still there, by key."""
+    return [
+        (
+            user_message(_asked(question), [images[each.key] for each in question.images if each.key in images]),
+            {"role": "assistant", "content": answer.content},
+        )
+        for question, answer in zip(stored[::2], stored[1::2], strict=True)
+    ]
+
+
+def _asked(question: StoredMessage) -> str:
+    return question.sent if question.sent is not None else question.content
 
 
 def starts_of(turns: int) -> list[int]:

@@ -20,11 +20,33 @@ Migration = Callable[[Connection], None]
 
 
 def _m1_conversations(connection: Connection) -> None:
-    """What `schema.py` held when this was the last migration. The next to change a table writes it out here first."""
-    schema.metadata.create_all(connection, [schema.conversations, schema.messages, schema.templates])
+    """Tables that have not changed since are those of `schema.py`; who changes one writes it out here first."""
+    schema.metadata.create_all(connection, [schema.conversations, schema.templates])
+    connection.execute(text(_MESSAGES_1))
 
 
-MIGRATIONS: tuple[Migration, ...] = (_m1_conversations,)
+def _m2_images(connection: Connection) -> None:
+    connection.execute(text("ALTER TABLE messages ADD COLUMN images TEXT"))
+
+
+_MESSAGES_1 = """
+CREATE TABLE messages (
+    id TEXT NOT NULL PRIMARY KEY,
+    conversation_id TEXT NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    role TEXT NOT NULL,
+    content TEXT NOT NULL,
+    sent TEXT,
+    status TEXT NOT NULL,
+    model TEXT,
+    template TEXT,
+    prompt_tokens INTEGER,
+    completion_tokens INTEGER,
+    finish_reason TEXT,
+    created_at BIGINT NOT NULL,
+    CONSTRAINT messages_in_order UNIQUE (conversation_id, position)
+)"""
+MIGRATIONS: tuple[Migration, ...] = (_m1_conversations, _m2_images)
 
 
 def migrate(connection: Connection) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, MetaData, Table, Text, UniqueConstraint
 from sqlalchemy.types import TypeDecorator
 
+from core.chat.types import StoredImage
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ESCAPE = "\x10"  # "data link escape"
+_IMAGE = ("key", "kind", "width", "height", "size")
 
 
 class SafeText(TypeDecorator[str]):
@@ -41,6 +45,19 @@ class Moment(TypeDecorator[datetime]):
 
     def process_result_value(self, value: int | None, dialect: Any) -> datetime | None:
         return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+class Images(TypeDecorator[tuple[StoredImage, ...]]):
+    """What is known of a message's pictures, as JSON; NULL: it has none."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[StoredImage, ...] | None, dialect: Any) -> str | None:
+        return json.dumps([{name: getattr(each, name) for name in _IMAGE} for each in value]) if value else None
+
+    def process_result_value(self, value: str | None, dialect: Any) -> tuple[StoredImage, ...]:
+        return tuple(StoredImage(**each) for each in json.loads(value)) if value else ()
 
 
 metadata = MetaData()
@@ -80,6 +97,7 @@ messages = Table(
     Column("completion_tokens", Integer),
     Column("finish_reason", Text),
     Column("created_at", Moment, nullable=False),
+    Column("images", Images),
     UniqueConstraint("conversation_id", "position", name="messages_in_order"),
 )
 

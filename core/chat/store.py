@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import unicodedata
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,10 +15,12 @@ from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.chat.database import Database, whole
+from core.chat.images import ImageFolder
 from core.chat.schema import conversations, messages
-from core.chat.types import Conversation, Page, StoredMessage, StoredTurn, Summary
+from core.chat.types import Conversation, Page, StoredImage, StoredMessage, StoredTurn, Summary
 from core.errors import ConversationNotFound, InvalidRequest
 from core.params import valid_text
+from core.types import Image
 
 MAX_TITLE = 200  # characters of a title that a user gives
 MAX_PAGE_SIZE = 100
@@ -39,10 +43,11 @@ def title_of(text: str) -> str:
 
 
 class ConversationStore:
-    """Every call may raise NotReady; those that write, DiskFull too."""
+    """Every call may raise NotReady; those that write, DiskFull too. `folder` is where images are; None: nowhere."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, folder: ImageFolder | None = None) -> None:
         self._database = database
+        self._folder = folder
 
     @whole
     async def page(self, owner: str, page: int, page_size: int) -> Page:
@@ -101,7 +106,16 @@ class ConversationStore:
 
         Raises ConversationNotFound when it was deleted meanwhile.
         """
-        now = turn.answer.created_at
+        async with self._with_images([(conversation_id, turn.question.images)]):
+            dropped = await self._add_turn(owner, conversation_id, turn, is_new=is_new, replaces=replaces)
+        if self._folder is not None and dropped:
+            await self._folder.remove(conversation_id, dropped)
+
+    async def _add_turn(
+        self, owner: str, conversation_id: str, turn: StoredTurn, *, is_new: bool, replaces: str | None
+    ) -> set[StoredImage]:
+        """Returns the images that no message of the conversation holds any more."""
+        now, dropped = turn.answer.created_at, set[StoredImage]()
         async with self._database.write() as connection:
             if is_new:
                 title = title_of(turn.question.content)
@@ -111,12 +125,7 @@ class ConversationStore:
             else:
                 await _find(connection, owner, conversation_id, for_update=True)
             if replaces is not None:
-                position = await _position(connection, conversation_id, replaces)
-                await connection.execute(
-                    delete(messages).where(
-                        messages.c.conversation_id == conversation_id, messages.c.position >= position
-                    )
-                )
+                dropped = await _delete_from(connection, conversation_id, replaces)
             last = select(func.max(messages.c.position)).where(messages.c.conversation_id == conversation_id)
             newest = (await connection.execute(last)).scalar()
             await _insert(
@@ -124,6 +133,76 @@ class ConversationStore:
             )
             changed = {"updated_at": now, "system": turn.system}
             await connection.execute(update(conversations).where(conversations.c.id == conversation_id).values(changed))
+            return dropped - set(await _images(connection, messages.c.conversation_id == conversation_id))
+
+    @whole
+    async def images(self, conversation_id: str, before: str | None = None) -> list[StoredImage]:
+        """All of a conversation, or those before the user's message `before`. Raises InvalidRequest."""
+        async with self._database.read() as connection:
+            within: ColumnElement[bool] = messages.c.conversation_id == conversation_id
+            if before is not None:
+                within &= messages.c.position < await _position(connection, conversation_id, before)
+            return await _images(connection, within)
+
+    async def image(self, owner: str, conversation_id: str, key: str) -> StoredImage:
+        """With its data. Raises ConversationNotFound, for an image that is not there too."""
+        for message in (await self.get(owner, conversation_id)).messages:
+            for image in message.images:
+                if image.key == key and (found := await self.shown(conversation_id, image)) is not None:
+                    return replace(image, data=found["data"])
+        raise ConversationNotFound("There is no such image in this conversation.")
+
+    async def shown(self, conversation_id: str, image: StoredImage) -> Image | None:
+        """An image as models are shown it; None where its file is gone."""
+        return None if self._folder is None else await self._folder.read(conversation_id, image)
+
+    async def sweep(self) -> None:
+        """Removes image files that no message names, as a crash may leave them.
+
+        Where none of the conversations is known, the database is another one than that of the files: all stay.
+        """
+        if self._folder is None or not (settled := await self._folder.settled()):
+            return
+        known = await self._files(list(settled))
+        if not known:
+            return
+        for conversation_id, names in settled.items():
+            if conversation_id not in known:
+                await self._folder.remove_all(conversation_id)
+            elif strays := [name for name in names if name not in known[conversation_id]]:
+                await self._folder.remove_files(conversation_id, strays)
+
+    @whole
+    async def _files(self, ids: list[str]) -> dict[str, set[str]]:
+        """Of the conversations among `ids` that there are: the names of the files of their images."""
+        found: dict[str, set[str]] = {}
+        async with self._database.read() as connection:
+            for start in range(0, len(ids), _ROWS):
+                some = ids[start : start + _ROWS]
+                there = await connection.execute(select(conversations.c.id).where(conversations.c.id.in_(some)))
+                found |= {row.id: set() for row in there}
+                held = select(messages.c.conversation_id, messages.c.images).where(
+                    messages.c.conversation_id.in_(some), messages.c.images.is_not(None)
+                )
+                for row in await connection.execute(held):
+                    found[row.conversation_id] |= {image.file for image in row.images}
+        return found
+
+    @contextlib.asynccontextmanager
+    async def _with_images(self, given: Sequence[tuple[str, Sequence[StoredImage]]]) -> AsyncIterator[None]:
+        """Writes images before what names them is stored, and takes them back if that fails."""
+        made: list[tuple[str, list[StoredImage]]] = []
+        try:
+            for conversation_id, images in given:
+                if images:
+                    assert self._folder is not None
+                    made.append((conversation_id, await self._folder.write(conversation_id, images)))
+            yield
+        except BaseException:
+            for conversation_id, images in made:
+                assert self._folder is not None
+                await self._folder.remove(conversation_id, images)
+            raise
 
     @whole
     async def rename(self, owner: str, conversation_id: str, title: str) -> None:
@@ -140,19 +219,21 @@ class ConversationStore:
         async with self._database.write() as connection:
             await _find(connection, owner, conversation_id, for_update=True)
             await connection.execute(delete(conversations).where(conversations.c.id == conversation_id))
+        if self._folder is not None:
+            await self._folder.remove_all(conversation_id)
 
     @whole
     async def add(self, owner: str, given: Iterable[Conversation]) -> tuple[str, ...]:
         """Conversations from elsewhere, all or none, with ids of their own. Returns these in order."""
-        made = []
-        async with self._database.write() as connection:
-            for each in given:
-                made.append(new_id())
-                row = _conversation(made[-1], owner, each.title, each.created_at)
+        made = [(new_id(), each) for each in given]
+        images = [(each_id, [image for message in each.messages for image in message.images]) for each_id, each in made]
+        async with self._with_images(images), self._database.write() as connection:
+            for each_id, each in made:
+                row = _conversation(each_id, owner, each.title, each.created_at)
                 row |= {"updated_at": each.updated_at, "system": each.system}
                 await connection.execute(insert(conversations).values(row))
-                await _insert(connection, made[-1], each.messages, 0, with_new_ids=True)
-        return tuple(made)
+                await _insert(connection, each_id, each.messages, 0, with_new_ids=True)
+        return tuple(each_id for each_id, _ in made)
 
 
 def check_title(title: str) -> str:
@@ -192,6 +273,20 @@ async def _position(connection: AsyncConnection, conversation_id: str, message_i
     if position is None:
         raise InvalidRequest("`replaces` must be the id of a message that the user wrote in this conversation.")
     return position
+
+
+async def _delete_from(connection: AsyncConnection, conversation_id: str, message_id: str) -> set[StoredImage]:
+    """Deletes a message of the user and all that follow it. Returns the images that they held."""
+    position = await _position(connection, conversation_id, message_id)
+    within = (messages.c.conversation_id == conversation_id) & (messages.c.position >= position)
+    held = set(await _images(connection, within))
+    await connection.execute(delete(messages).where(within))
+    return held
+
+
+async def _images(connection: AsyncConnection, within: ColumnElement[bool]) -> list[StoredImage]:
+    found = await connection.execute(select(messages.c.images).where(within, messages.c.images.is_not(None)))
+    return [image for row in found for image in row.images]
 
 
 async def _insert(

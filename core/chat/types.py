@@ -6,10 +6,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from core.types import Begun, Sampling, Usage
+from core.images.reading import size_of
+from core.types import Begun, Image, Sampling, Task, Usage
 
 COMPLETE, INTERRUPTED = "complete", "interrupted"
 CHAT_SAMPLING = Sampling(temperature=0.7, top_p=0.9)  # where a turn does not say
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """A picture of a message, kept as a file."""
+
+    key: str  # SHA-256 of the file, hex
+    kind: str  # png or jpeg
+    width: int  # pixels
+    height: int
+    size: int  # bytes
+    data: bytes | None = field(default=None, compare=False, repr=False)  # on its way to the file, or from it
+
+    @property
+    def file(self) -> str:
+        return f"{self.key}.{self.kind}"
+
+    @property
+    def media_type(self) -> str:
+        return f"image/{self.kind}"
+
+
+def stored_image(image: Image) -> StoredImage:
+    """How `image` is kept."""
+    kind = "png" if image["data"].startswith(b"\x89") else "jpeg"
+    return StoredImage(image["key"], kind, *size_of(image), len(image["data"]), image["data"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +54,7 @@ class StoredMessage:
     prompt_tokens: int | None = None  # of an answer: all that the model read for it
     completion_tokens: int | None = None
     finish_reason: str | None = None  # stop or length
+    images: tuple[StoredImage, ...] = ()  # of the user's, as they stand before the text
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +108,8 @@ class ChatTurn:
     system: str | None = None  # a system prompt of one's own, instead of a template's; empty: none
     is_kept: bool = False  # in a conversation: `conversation_id`, or a new one
     conversation_id: str | None = None
+    images: tuple[Image, ...] = ()
+    task: Task = Task.TEXT_GENERATION  # decides who answers where `model` does not; images mean one that sees
     replaces: str | None = None  # id of an earlier message of the user: it and all after it make way for this turn
 
 

@@ -32,6 +32,8 @@ class ImageReader:
 
         Raises InvalidRequest, InvalidImage, RequestTooLarge, QueueFull, DeadlineExceeded.
         """
+        if not given:
+            return ()
         if len(given) > self.max_images:
             error = InvalidRequest(
                 f"`{name}` holds {len(given):,} images; a message takes {self.max_images}. Send fewer, or in several "

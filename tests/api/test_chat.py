@@ -208,7 +208,7 @@ async def test_b47_to_b52_names_that_lead_nowhere(writer, name):
             answer = await writer.client.request(method, f"/api/v4/{kind}/{name}", **given)
             check_refusal(answer, 404, 405, 422)
     data = writer.core.settings.data_dir
-    assert {path.name for path in data.iterdir()} <= {"berth.db", "berth.db-wal", "berth.db-shm"}
+    assert {path.name for path in data.iterdir()} <= {"berth.db", "berth.db-wal", "berth.db-shm", "calibration.json"}
 
 
 # conversations

@@ -53,9 +53,9 @@ async def chat(running, database_url, tmp_path):
     )
     sent = []
 
-    def generate(prompt, sampling, model):
+    def generate(prompt, sampling, model, task):
         sent.append(prompt.messages)
-        return running.generate(prompt, sampling, model)
+        return running.generate(prompt, sampling, model, task)
 
     made = Chat(settings, generate)
     made.sent = sent

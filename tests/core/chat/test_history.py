@@ -1,15 +1,19 @@
 """How much history is sent, against trying every amount; with a generation that only counts."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.chat.history import ANSWER_ROOM, Asked, open_fitting, starts_of, turns_of
-from core.chat.types import INTERRUPTED
+from core.chat.history import ANSWER_ROOM, MAX_IMAGE_BYTES, Asked, open_fitting, sent_of, starts_of, turns_of
+from core.chat.types import INTERRUPTED, StoredImage, stored_image
 from core.errors import ContextOverflow, QueueFull
+from core.images.reading import read_image
 from core.params import MAX_CHARACTERS
 from core.types import Begun
 from tests.core.chat.turns import turn
+from tests.core.images.pictures import png
 
 
 class Counter:
@@ -94,9 +98,22 @@ async def test_an_error_while_trying_leaves_nothing_open():
 def test_turns_are_paired_and_empty_ones_left_out():
     made = [turn("q0", "a0"), turn("q1", "", is_whole=False), turn("q2", "a2", status=INTERRUPTED)]
     stored = [message for each in made for message in (each.question, each.answer)]
-    assert turns_of(stored, 0) == [
+    assert turns_of(sent_of(stored, 0, 0), {}) == [
         ({"role": "user", "content": "q0"}, {"role": "assistant", "content": "a0"}),
         ({"role": "user", "content": "q2"}, {"role": "assistant", "content": "a2"}),
     ]
-    assert turns_of([], 0) == []
-    assert turns_of(stored, MAX_CHARACTERS - 4) == turns_of(stored, 0)[1:]
+    assert turns_of(sent_of([], 0, 0), {}) == []
+    assert sent_of(stored, MAX_CHARACTERS - 4, 0) == stored[4:]
+
+
+def test_images_are_counted_with_their_turns():
+    image = read_image(png(8, 9))
+    made = [turn("q0", "a0"), turn("\ufffcq1", "a1"), turn("q2", "a2")]
+    stored = [message for each in made for message in (each.question, each.answer)]
+    stored[2] = replace(stored[2], images=(stored_image(image), StoredImage("gone", "png", 1, 1, 1)))
+    room = MAX_IMAGE_BYTES - len(image["data"]) - 1
+    assert sent_of(stored, 0, room) == stored
+    assert sent_of(stored, 0, room + 1) == stored[4:]
+    shown = turns_of(stored, {image["key"]: image})
+    assert shown[1][0] == {"role": "user", "content": "q1", "images": (image,)}
+    assert "images" not in shown[2][0]

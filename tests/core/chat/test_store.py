@@ -1,6 +1,7 @@
 """Conversations over both databases: what is stored is read back, in order, by its owner alone."""
 
 import asyncio
+import base64
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,10 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.chat.portable import export, parse_portable
+from core.chat.portable import export, read_portable
 from core.chat.store import MAX_TITLE, new_id, title_of
-from core.errors import ConversationNotFound, InvalidRequest, RequestTooLarge
+from core.errors import BerthError, ConversationNotFound, InvalidRequest, RequestTooLarge
+from core.images.reader import ImageReader
 from tests.core.chat.turns import turn
+from tests.core.images.pictures import png
 
 NASTY = [
     "", "   ", "안녕하세요 👋🏽 👨‍👩‍👧‍👦", "a\0b", "\0", "\x10", "\x100\0\x101", "e" + "\u0301" * 10_000,
@@ -38,7 +41,7 @@ async def test_any_text_reads_back_equal(store, text):
     await store.add_turn("me", identity, turn(text, text, system=text, model=text[:50]), is_new=True)
     found = await store.get("me", identity)
     assert (found.messages[0].content, found.messages[1].content, found.system) == (text, text, text)
-    back = parse_portable(json.loads(json.dumps(export([found]))))
+    back = await read_portable(json.loads(json.dumps(await export([found], store))), ImageReader())
     assert [message.content for message in back[0].messages] == [text, text]
 
 
@@ -198,7 +201,7 @@ async def test_taken_away_and_brought_back(store):
         await store.add_turn("me", identity, turn("또", "", is_whole=False, finish_reason="length"))
     await store.rename("me", identities[0], "이름")
     before = [await store.get("me", identity) for identity in identities]
-    back = parse_portable(json.loads(json.dumps(export(before))))
+    back = await read_portable(json.loads(json.dumps(await export(before, store))), ImageReader())
     made = await store.add("you", back)
     assert not {*made} & {*identities}
     for identity, original in zip(made, before, strict=True):
@@ -206,6 +209,9 @@ async def test_taken_away_and_brought_back(store):
         assert not {m.id for m in found.messages} & {m.id for m in original.messages}
         assert [replace(m, id="") for m in found.messages] == [replace(m, id="") for m in original.messages]
         assert replace(found, id="", messages=()) == replace(original, id="", messages=())
+
+
+PICTURE = f"data:image/png;base64,{base64.b64encode(png(8, 8)).decode()}"
 
 
 def a_file(**changed) -> dict:
@@ -229,7 +235,7 @@ def message(**changed) -> list[dict]:
         ([], "the file"),
         (None, "the file"),
         ({}, "format"),
-        ({**a_file(), "version": 2}, "version"),
+        ({**a_file(), "version": 3}, "version"),
         ({**a_file(), "version": True}, "version"),
         ({**a_file(), "format": "else"}, "format"),
         ({**a_file(), "surprise": 1}, "surprise"),
@@ -256,16 +262,22 @@ def message(**changed) -> list[dict]:
         (a_file(messages=message(prompt_tokens=2**31)), "prompt_tokens"),
         (a_file(messages=message(template="../x")), "template"),
         (a_file(messages=message(owner="root")), "messages.0.owner"),
+        (a_file(messages=message(images="x")), "messages.0.images"),
+        (a_file(messages=message(images=["file:///etc/passwd"])), "fetches nothing"),
+        (a_file(messages=message(images=["?"])), "messages.0.images"),
+        (a_file(messages=message(images=[PICTURE] * 9)), "takes 8"),
+        (a_file(messages=message(images=[PICTURE] * 8) * 5), "more images"),
+        (a_file(messages=[*message()[:1], {**message()[1], "images": [PICTURE]}]), "of the user"),
     ],
 )
-def test_a_file_that_is_none(given, words):
-    with pytest.raises(InvalidRequest, match=words):
-        parse_portable(given)
+async def test_a_file_that_is_none(given, words):
+    with pytest.raises(BerthError, match=words):
+        await read_portable(given, ImageReader())
 
 
-def test_a_file_that_is_too_large():
+async def test_a_file_that_is_too_large():
     with pytest.raises((InvalidRequest, RequestTooLarge), match="2,000,000"):
-        parse_portable(a_file(messages=message(content="x" * 2_000_001)))
+        await read_portable(a_file(messages=message(content="x" * 2_000_001)), ImageReader())
 
 
 @pytest.mark.parametrize(
