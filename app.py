@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import logging
 import os
 import signal
@@ -31,12 +32,14 @@ _CLOSE_S = 3  # seconds that open connections (a page in a browser keeps one) ma
 # A connection at rest is kept longer than clients keep theirs (httpx: 5 s): a request that is sent just when the server
 # hangs up would be lost.
 _KEEP_ALIVE_S = 75
+_M_ARENA_MAX = -8  # of glibc's mallopt
 _CODE = ("api", "core", "ui")  # what `--reload` watches: not .venv, whose files are many
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The whole server as an ASGI application. Raises InvalidRequest when the settings cannot be read."""
     settings = settings or read_settings()
+    _share_freed_memory()
     core, access = Core(settings), Access(settings)
 
     @contextlib.asynccontextmanager
@@ -56,6 +59,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.core = core
     app.state.waiting_for = "The page is starting. Try again in a moment."
     return app
+
+
+def _share_freed_memory() -> None:
+    """What one thread has freed, all may use: else each that ever read a large model's header keeps megabytes."""
+    with contextlib.suppress(AttributeError):  # another C library than glibc
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 async def _serve_page(app: FastAPI, core: Core) -> None:
