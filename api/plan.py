@@ -34,7 +34,9 @@ class NeedOnDevice(Wire):
     cache: int = Field(description="Keys and values of all answers at once.")
     activations: int = Field(description="Numbers of the largest pass.")
     overhead: int = Field(description="The process, its libraries, the device's context.")
-    total: int
+    reckoned: int = Field(description="These together, from headers alone.")
+    measured: int | None = Field(description="The most that the same model and settings were seen to take there.")
+    total: int = Field(description="What the load is promised: as reckoned, corrected by what was measured.")
 
 
 class RoomOnDevice(Wire):
@@ -67,7 +69,10 @@ class PlanAnswer(Wire):
     needs: dict[str, NeedOnDevice]
     devices: dict[str, RoomOnDevice]
     total_bytes: int
-    measured: dict[str, int] | None = Field(description="What the same model and settings take now, by device.")
+    reckoned_bytes: int = Field(description="The same without what was measured.")
+    measured: dict[str, int] | None = Field(
+        description="The most that the same model and settings were seen to take, by device; null: not loaded yet."
+    )
     verdict: str = Field(description="fits, fits_after_unloading, fits_as, fits_with_gpu_layers or never.")
     unload: list[str] = Field(description="Models whose end makes room.")
     quantizations: list[str] = Field(description="With which it fits.")
@@ -120,12 +125,15 @@ def planned(plan: Plan) -> dict[str, Any]:
                 "cache": need.cache,
                 "activations": need.activations,
                 "overhead": need.overhead,
+                "reckoned": need.reckoned,
+                "measured": (plan.measured or {}).get(need.device),
                 "total": need.total,
             }
             for need in plan.needs
         },
         "devices": {room.device: {"limit": room.limit, "held": room.held, "free": room.free} for room in plan.rooms},
         "total_bytes": plan.total,
+        "reckoned_bytes": sum(need.reckoned for need in plan.needs),
         "measured": plan.measured,
         "verdict": plan.fit,
         "unload": list(plan.unload),

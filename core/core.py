@@ -23,6 +23,7 @@ from core.generation import Item, join, stream
 from core.hub import Hub
 from core.hub.catalog import Catalog
 from core.images.reader import ImageReader
+from core.memory.calibration import Calibration
 from core.memory.history import History
 from core.memory.probe import Probe
 from core.params import parse_items, parse_params
@@ -65,7 +66,9 @@ class Core:
             allow_pickle=settings.allow_pickle_weights,
         )
         self.launcher = launcher or Launcher()
-        self.registry = Registry(settings, Loader(settings, self.hub, self.launcher), self.probe)
+        self.calibration = Calibration(settings.data_dir / "calibration.json", VERSION)
+        loader = Loader(settings, self.hub, self.launcher)
+        self.registry = Registry(settings, loader, self.probe, calibration=self.calibration)
         self.images = ImageReader(settings.max_images, settings.max_conversation_images, settings.max_image_pixels)
         self.chat = Chat(settings, self.generate)
         self._started = time.monotonic()
@@ -78,6 +81,7 @@ class Core:
     async def start(self) -> None:
         """Makes the data directory and starts the fork server. Raises OSError when the directory cannot be made."""
         await asyncio.to_thread(self.settings.data_dir.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(self.calibration.read)
         await self.launcher.start()
         self.history.start()
         self.chat.start()

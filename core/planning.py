@@ -6,7 +6,6 @@ import asyncio
 import time
 
 from core.errors import HubBusy
-from core.fleet.record import Record
 from core.fleet.registry import Registry
 from core.hub import Hub
 from core.memory.plan import make_plan
@@ -33,9 +32,5 @@ async def plan_load(spec: ModelSpec, hub: Hub, registry: Registry, settings: Set
         [record.tenant(now) for record in loaded],
         [device for device in ledger.limits if device != "cpu"],
         await asyncio.to_thread(hub.disk_free),
-        next((dict(record.measured) for record in loaded if _is_same(record, spec)), None),
+        registry.room.calibration,
     )
-
-
-def _is_same(record: Record, spec: ModelSpec) -> bool:
-    return bool(record.measured) and record.differs_from(spec) is None

@@ -161,10 +161,17 @@ class Need:
     cache: int = 0  # keys and values of all answers at once
     activations: int = 0  # numbers of the largest pass
     overhead: int = 0  # the process, its libraries, the device's context
+    correction: int = 0  # by what the same was seen to take before
+
+    @property
+    def reckoned(self) -> int:
+        """From headers alone."""
+        return self.weights + self.cache + self.activations + self.overhead
 
     @property
     def total(self) -> int:
-        return self.weights + self.cache + self.activations + self.overhead
+        """What a load is promised."""
+        return self.reckoned + self.correction
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +215,7 @@ class Plan:
     quantizations: tuple[Quantization, ...] = ()  # with which it fits beside what is in memory
     gpu_layers: int | None = None  # with which it fits
     shorter_context: int | None = None  # tokens with which it fits
-    measured: dict[str, int] | None = None  # bytes by device, as it was last seen to take
+    measured: dict[str, int] | None = None  # bytes by device, the most that the same was seen to take
 
     @property
     def total(self) -> int:

@@ -37,7 +37,7 @@ class ModelView:
     license: str | None
     warnings: tuple[str, ...]
     pid: int | None
-    promised: int  # bytes, from the files' headers
+    promised: int  # bytes on all devices: when it was last admitted, before that as reckoned for the host
     measured: dict[str, int]
     loaded_at: datetime | None
     waiting: int  # requests waiting or running
@@ -79,7 +79,7 @@ def view(record: Record, settings: Settings) -> ModelView:
         license=inspection.license if inspection else None,
         warnings=inspection.warnings if inspection else (),
         pid=record.worker.pid if record.worker else None,
-        promised=promised_bytes(inspection, settings, info.device if info else "cpu") if inspection else 0,
+        promised=sum(record.promised.values()) or (promised_bytes(inspection, settings) if inspection else 0),
         measured=dict(record.measured),
         loaded_at=record.loaded_at if info else None,
         waiting=record.waiting,

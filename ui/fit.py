@@ -32,7 +32,7 @@ def plain_plan(plan: Plan) -> dict[str, Any]:
         "download_bytes": inspection.download_bytes,
         "disk_free": plan.disk_free,
         "fits_on_disk": plan.fits_on_disk,
-        "needs": [{**asdict(need), "total": need.total} for need in plan.needs],
+        "needs": [{**asdict(need), "reckoned": need.reckoned, "total": need.total} for need in plan.needs],
         "rooms": {room.device: {"limit": room.limit, "held": room.held, "free": room.free} for room in plan.rooms},
         "measured": plan.measured,
         "verdict": str(plan.fit),

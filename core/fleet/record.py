@@ -39,10 +39,11 @@ class Record:
     admin: bool = False  # whether an admin asked for it; a restart may do what that load was allowed to
     leases: int = 0  # requests that have, or wait for, the worker
     served: int = 0
+    served_before: int = 0  # by the processes that it had before
     loaded_at: datetime | None = None
     last_error: BerthError | None = None
     measured: dict[str, int] = field(default_factory=dict)  # bytes by device, when last looked at
-    held_last: dict[str, int] = field(default_factory=dict)  # bytes by device, when it was last evicted
+    promised: dict[str, int] = field(default_factory=dict)  # bytes by device, when it was last admitted
     deaths: deque[float] = field(default_factory=lambda: deque(maxlen=DEATHS))  # monotonic seconds
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     is_open: asyncio.Event = field(default_factory=asyncio.Event)  # not so: requests wait until another had its turn
@@ -94,6 +95,12 @@ class Record:
     def became_ready(self, now: float) -> None:
         self.ready_at = self.used_at = now
         self.uses = 0
+        self.served_before = self.served
+
+    @property
+    def was_used(self) -> bool:
+        """Whether the process that it has, or had last, has answered anything."""
+        return self.served > self.served_before
 
     def fresh_s(self, now: float) -> float:
         """Seconds for which it is still left alone as just loaded; 0 or less: not at all."""

@@ -33,6 +33,7 @@ from core.fleet.record import Record
 from core.fleet.release import DeviceProbe, Released
 from core.fleet.room import Places, Room
 from core.fleet.worker import Worker
+from core.memory.calibration import Calibration
 from core.settings import Settings
 from core.types import ModelSpec, State, Task
 
@@ -49,12 +50,13 @@ class Registry:
         probe: DeviceProbe,
         clock: Clock | None = None,
         places: Places = placements,
+        calibration: Calibration | None = None,
     ) -> None:
         self._settings = settings
         self._loader = loader
         self._clock = clock or LoopClock()
         self._records: dict[str, Record] = {}
-        self.room = Room(settings, probe, self.records, self._clock, places)
+        self.room = Room(settings, probe, self.records, self._clock, places, calibration)
         self._expiry = Expiry(self._clock, lambda each: self.room.evict(each, Cause.KEEP_ALIVE))
         self._background: set[asyncio.Task[object]] = set()
         self.is_stopping = False

@@ -19,6 +19,7 @@ from core.fleet.record import Record
 from core.fleet.refusal import cannot_fit, had_no_turn
 from core.fleet.release import DeviceProbe, Released, release
 from core.fleet.worker import Worker
+from core.memory.calibration import Calibration
 from core.memory.ledger import Ledger, Tenant, Verdict
 from core.memory.probe import DeviceMemory
 from core.settings import Settings
@@ -45,8 +46,10 @@ class Room:
         records: Callable[[], Iterable[Record]],
         clock: Clock,
         places: Places = placements,
+        calibration: Calibration | None = None,
     ) -> None:
         self.ledger = Ledger()
+        self.calibration = calibration or Calibration()
         self.evictions: deque[Eviction] = deque(maxlen=_KEPT)
         self._settings = settings
         self._probe = probe
@@ -67,7 +70,7 @@ class Room:
         await self._look()
         places = self._places(inspection, self._settings, self._gpus)
         tenants = self._tenants()
-        places = [place.at_least(record.held_last) for place in places]
+        places = [place.corrected(self.calibration.seen(inspection, self._settings, place.kind)) for place in places]
         able = [place for place in places if job.is_forced or self.ledger.could_fit(place.need, tenants)]
         if not able:
             raise self._refusal(record.name, places[0].need)
@@ -90,6 +93,7 @@ class Room:
         try:
             while not await self._is_admitted(record, job, place, deadline):
                 pass
+            record.promised = dict(place.need)
         finally:
             self.ledger.withdraw(record.name)
             self._relieve(record.name)
@@ -199,21 +203,35 @@ class Room:
     def settle(self, record: Record, info: ModelInfo) -> None:
         """The model is ready, on the device that `info` says: what was promised elsewhere is needed here."""
         record.became_ready(self._clock.time())
+        assert record.worker is not None
+        self._probe.forget_peak(record.worker.pid)
         account = self.ledger.account(record.name)
         if account is not None and info.device == "cpu" and account.promised.keys() - {"cpu"}:
-            account.promised = {"cpu": sum(account.promised.values())}
+            record.promised = account.promised = {"cpu": sum(account.promised.values())}
 
     async def measure(self, record: Record) -> dict[str, int]:
         """What a model holds now, by device; idle ones go where all together hold more than they may."""
         worker = record.worker
         if worker is not None and not worker.died.done():
-            measured = await asyncio.to_thread(self._probe.process, worker.pid)
+            measured, most = await asyncio.to_thread(self._seen, worker.pid)
             if record.worker is worker:
                 record.measured = measured
                 self.ledger.measure(record.name, measured)
+                self._note(record, most)
                 for victim in self._named(self.ledger.victims(self.ledger.overdrawn(), self._tenants())):
                     self.evict(victim, Cause.OVERDRAWN)
+                await self.calibration.save()
         return record.measured
+
+    def _seen(self, pid: int) -> tuple[dict[str, int], dict[str, int]]:
+        """What a process holds, and the most that it has held since it was ready; empty when it is gone."""
+        held = self._probe.process(pid)
+        return held, self._probe.peak(pid, held)
+
+    def _note(self, record: Record, most: Mapping[str, int]) -> None:
+        """Keeps what a model that is, or was, ready was seen to take."""
+        if most and record.inspection and record.info:
+            self.calibration.note(record.inspection, self._settings, record.info.device, most, was_used=record.was_used)
 
     def give_back(self, name: str) -> None:
         """The process of `name` is gone, or never was."""
@@ -233,16 +251,21 @@ class Room:
         if self._clock.time() - self._looked_at < _LOOK_S:
             return
         pids = dict(self._pids)
-        held, host, gpus = await asyncio.to_thread(self._read, pids)
+        seen, host, gpus = await asyncio.to_thread(self._read, pids)
         self._looked_at = self._clock.time()
-        for name, measured in held.items():
+        for name, (measured, _) in seen.items():
             if self._pids.get(name) == pids[name]:
                 self.ledger.measure(name, measured)
+        for record in self._records():
+            if record.worker and pids.get(record.name) == record.worker.pid:
+                self._note(record, seen[record.name][1])
         self._gpus = tuple(gpu.device for gpu in gpus)
-        self.ledger.limits = limits_of(self._settings, host, gpus, held.values())
+        self.ledger.limits = limits_of(self._settings, host, gpus, [measured for measured, _ in seen.values()])
 
-    def _read(self, pids: Mapping[str, int]) -> tuple[dict[str, dict[str, int]], DeviceMemory, list[DeviceMemory]]:
-        return {name: self._probe.process(pid) for name, pid in pids.items()}, self._probe.host(), self._probe.gpus()
+    def _read(
+        self, pids: Mapping[str, int]
+    ) -> tuple[dict[str, tuple[dict[str, int], dict[str, int]]], DeviceMemory, list[DeviceMemory]]:
+        return {name: self._seen(pid) for name, pid in pids.items()}, self._probe.host(), self._probe.gpus()
 
     # leaving
 
@@ -278,12 +301,13 @@ class Room:
     async def end(self, record: Record, worker: Worker, reason: BerthError | None) -> Released:
         """Ends a model's process and waits until its bytes are back."""
         others = [pid for pid in self._pids.values() if pid != worker.pid]
+        self._note(record, (await asyncio.to_thread(self._seen, worker.pid))[1])
         try:
             released = await release(worker, self._probe, reason, others)
         finally:
             record.measured = {}
             self.give_back(record.name)
-        record.held_last = released.freed
+        await self.calibration.save()
         for device, owners in released.left.items():
             log.warning("%s left memory on %s that did not come back: %s", record.name, device, owners)
         return released

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from core.memory.calibration import Calibration, correct
 from core.memory.keyvalues import context_of
 from core.memory.ledger import Ledger, Tenant
 from core.memory.need import cached_tokens, devices_of, layers_of, needs_of
@@ -23,15 +24,15 @@ def make_plan(
     tenants: Sequence[Tenant],
     gpus: Sequence[str],
     disk_free: int,
-    measured: dict[str, int] | None = None,
+    calibration: Calibration | None = None,
 ) -> Plan:
     """The plan on the device where it fits best, `gpus` being those of this machine.
 
-    `tenants` are the models in memory, `ledger` what they count for and the limits; neither is changed. `measured`:
-    what the same model and settings were seen to take.
+    `tenants` are the models in memory, `ledger` what they count for and the limits; neither is changed.
+    `calibration`: what was seen of models before.
     """
     plans = [
-        _Planner(inspection, settings, ledger, tenants, device).plan(disk_free, measured)
+        _Planner(inspection, settings, ledger, tenants, device, calibration or Calibration()).plan(disk_free)
         for device in devices_of(inspection, settings, gpus)
     ]
     return min(plans, key=lambda plan: (_ORDER.index(plan.fit), len(plan.unload)))
@@ -41,14 +42,22 @@ class _Planner:
     """The questions asked of one device."""
 
     def __init__(
-        self, inspection: Inspection, settings: Settings, ledger: Ledger, tenants: Sequence[Tenant], device: str
+        self,
+        inspection: Inspection,
+        settings: Settings,
+        ledger: Ledger,
+        tenants: Sequence[Tenant],
+        device: str,
+        calibration: Calibration,
     ) -> None:
+        self._calibration = calibration
         self._inspection, self._settings, self._device = inspection, settings, device
         self._ledger, self._tenants = ledger, tenants
 
-    def plan(self, disk_free: int, measured: dict[str, int] | None) -> Plan:
+    def plan(self, disk_free: int) -> Plan:
         inspection, generates = self._inspection, self._inspection.tasks[0].generates
-        needs = needs_of(inspection, self._settings, self._device)
+        needs = self._needs(inspection)
+        seen = self._calibration.seen(inspection, self._settings, self._device)
         plan = Plan(
             inspection=inspection,
             device=self._device,
@@ -60,7 +69,7 @@ class _Planner:
             rooms=tuple(self._room(need.device) for need in needs if need.device in self._ledger.limits),
             disk_free=disk_free,
             fit=Fit.FITS,
-            measured=measured,
+            measured={need.device: size for need in needs if (size := seen.on(need.device))} if seen else None,
         )
         return plan if self._fits(needs) else self._alternatives(plan)
 
@@ -91,7 +100,12 @@ class _Planner:
         spec: ModelSpec = replace(self._inspection.spec, **changes)  # type: ignore[arg-type]
         context = self._inspection.context_length if spec.context_length is None else spec.context_length
         changed = replace(self._inspection, spec=spec, context_length=context)
-        return self._fits(needs_of(changed, self._settings, self._device))
+        return self._fits(self._needs(changed))
+
+    def _needs(self, inspection: Inspection) -> tuple[Need, ...]:
+        """What it takes here, as the load will be promised it."""
+        reckoned = needs_of(inspection, self._settings, self._device)
+        return correct(reckoned, self._calibration.seen(inspection, self._settings, self._device))
 
     def _victims(self, needs: Sequence[Need]) -> tuple[str, ...]:
         """Models whose end makes room: idle ones, else any that is not pinned; none when all together do not."""

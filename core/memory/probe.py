@@ -41,6 +41,7 @@ class Probe:
     def __init__(self, cgroup: Path = _CGROUP, own_cgroup: Path = Path("/proc/self/cgroup"), nvml: Any = None) -> None:
         self._cgroup, self._own_cgroup = cgroup, own_cgroup
         self._nvml = nvml or _open_nvml()
+        self._forgotten: set[int] = set()
 
     def host(self) -> DeviceMemory:
         """The machine's memory, or what the container may take of it, whichever is less."""
@@ -79,6 +80,24 @@ class Probe:
                 used = _gpu_bytes(self._nvml, handle, pid)
                 if used is not None:
                     held[f"cuda:{index}"] = used
+        return held
+
+    def forget_peak(self, pid: int) -> None:
+        """From now on the most that process `pid` has held is what it holds now."""
+        self._forgotten.discard(pid)
+        with contextlib.suppress(OSError):  # in some containers /proc cannot be written; or it is gone
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+            self._forgotten.add(pid)
+
+    def peak(self, pid: int, held: dict[str, int]) -> dict[str, int]:
+        """The most that process `pid`, which holds `held` now, has held since `forget_peak`, as far as it is known: a
+        batch comes and goes between two looks."""
+        if pid not in self._forgotten or "cpu" not in held:
+            return held
+        with contextlib.suppress(OSError, LookupError, ValueError):  # it may be gone
+            fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+            most, now = (int(fields[name].split()[0]) * 1024 for name in ("VmHWM", "VmRSS"))
+            return {**held, "cpu": held["cpu"] + max(0, most - now)}
         return held
 
     def _limits(self) -> Iterator[tuple[int, int]]:

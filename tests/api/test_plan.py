@@ -18,8 +18,8 @@ from tests.serving import Served, serve
 FIELDS = {
     "model_name", "model_path", "revision", "runtime", "task", "available_tasks", "architecture", "parameters",
     "quantization", "device", "dtype", "context_length", "max_sequences", "cached_tokens", "download_bytes",
-    "disk_free", "fits_on_disk", "weight_bytes", "needs", "devices", "total_bytes", "measured", "verdict", "unload",
-    "quantizations", "gpu_layers", "shorter_context", "warnings",
+    "disk_free", "fits_on_disk", "weight_bytes", "needs", "devices", "total_bytes", "reckoned_bytes", "measured",
+    "verdict", "unload", "quantizations", "gpu_layers", "shorter_context", "warnings",
 }  # fmt: skip
 
 
@@ -61,7 +61,9 @@ async def test_a_plan_says_what_it_is_made_of(planning: Served) -> None:
     assert (found["context_length"], found["max_sequences"], found["cached_tokens"]) == (128, 8, 8 * 128)
     [(device, need)] = found["needs"].items()
     assert device == "cpu"
-    assert need["total"] == found["total_bytes"] == sum(need[part] for part in need if part != "total")
+    assert need["total"] == found["total_bytes"] == found["reckoned_bytes"] == need["reckoned"]
+    assert need["reckoned"] == sum(need[part] for part in ("weights", "cache", "activations", "overhead"))
+    assert (need["measured"], found["measured"]) == (None, None)
     assert need["weights"] >= found["weight_bytes"] > 0
     room = found["devices"]["cpu"]
     assert room["free"] == room["limit"] - room["held"]

@@ -45,6 +45,8 @@ def obey(command: str) -> None:
         case ["hang"]:
             os.kill(os.getpid(), signal.SIGSTOP)
             Event().wait()  # this thread may run on for a moment before the process stops
+        case ["take", mib]:
+            bytes(range(256)) * (int(mib) << 12)  # for a moment
         case ["flood"]:
             for _ in range(1600):
                 os.write(2, b"x" * 65535 + b"\n")

@@ -22,7 +22,7 @@ berth.panels.plan = ({ root, props, trigger, watch }) => {
     const sum = (key) => plan.needs.reduce((total, need) => total + need[key], 0);
     const cache = t("plan_cache", { n: berth.count(plan.cached_tokens) });
     const rows = [[t("plan_weights"), sum("weights")], [cache, sum("cache")], [t("plan_activations"), sum("activations")], [t("plan_overhead"), sum("overhead")]];
-    if (plan.measured) rows.push([t("plan_measured"), Object.values(plan.measured).reduce((total, bytes) => total + bytes, 0)]);
+    if (plan.measured) rows.push([t("plan_reckoned"), sum("reckoned")], [t("plan_measured"), Object.values(plan.measured).reduce((total, bytes) => total + bytes, 0)]);
     const disk = plan.download_bytes
       ? t("plan_disk", { bytes: berth.bytes(plan.download_bytes), free: berth.bytes(plan.disk_free) }) : t("plan_here");
     return el("dl", {}, [...rows.filter(([, bytes]) => bytes).map(([label, bytes]) => [label, berth.bytes(bytes)]), [t("plan_download"), disk]]

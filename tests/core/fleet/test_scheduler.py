@@ -198,6 +198,9 @@ class Greedy(Probe):
     def process(self, pid):
         return {"cpu": 150 * MIB} if super().process(pid) else {}
 
+    def peak(self, pid, held):
+        return held
+
 
 async def test_models_that_take_more_than_promised_make_idle_ones_go(crowd, shelf):
     registry = crowd(room=250, probe=Greedy())

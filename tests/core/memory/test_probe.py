@@ -173,3 +173,30 @@ def test_gpus_as_nvml_tells_them() -> None:
     after = Probe().gpus()[0]
     assert after.used - before >= held.nbytes
     assert after.used + after.available <= after.total
+
+
+def test_the_most_that_a_process_held_between_two_looks() -> None:
+    """From a moment on, whatever it took and gave back before and after."""
+    script = "import sys\nfor line in sys.stdin:\n  x = b'x' * int(line); del x; print('done', flush=True)"
+    probe = Probe()
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+
+        def take(size: int) -> None:
+            child.stdin.write(b"%d\n" % size)  # type: ignore[union-attr]
+            child.stdin.flush()  # type: ignore[union-attr]
+            child.stdout.readline()  # type: ignore[union-attr]
+
+        take(300 * MB)
+        held = probe.process(child.pid)
+        assert held["cpu"] < 100 * MB
+        assert probe.peak(child.pid, held) == held, "not known before it was forgotten"
+        probe.forget_peak(child.pid)
+        assert probe.peak(child.pid, held)["cpu"] < 100 * MB
+        take(200 * MB)
+        assert 200 * MB < probe.peak(child.pid, probe.process(child.pid))["cpu"] < 300 * MB
+        child.stdin.close()
+        child.wait()
+        assert probe.peak(child.pid, {}) == {}
+    probe.forget_peak(child.pid)
