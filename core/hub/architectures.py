@@ -37,9 +37,15 @@ SEQ2SEQ_TYPES = frozenset((
     "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "led", "longt5", "m2m_100", "marian", "mbart",
     "mt5", "mvp", "nllb-moe", "pegasus", "pegasus_x", "plbart", "prophetnet", "switch_transformers", "t5", "umt5",
 ))  # fmt: skip
+# Models that look at images and write, each held against transformers' own `generate` in a test.
+SEEING_TYPES = frozenset((
+    "hyperclovax_vision_v2", "idefics3", "llava", "llava_next", "qwen2_5_vl", "qwen2_vl", "smolvlm",
+))  # fmt: skip
+# Types that transformers does not know and that are implemented here (core/worker/architectures): they see, too.
+OWN_TYPES = frozenset(("hyperclovax_vlm",))
 # Other types of transformers that are met under sentence-transformers, or whose repositories name code as well.
 _OTHER_NATIVE_TYPES = frozenset(("gemma3",))
-NATIVE_TYPES = ENCODER_TYPES | CAUSAL_TYPES | SEQ2SEQ_TYPES | _OTHER_NATIVE_TYPES
+NATIVE_TYPES = ENCODER_TYPES | CAUSAL_TYPES | SEQ2SEQ_TYPES | SEEING_TYPES | _OTHER_NATIVE_TYPES
 
 # Position embeddings of these start behind the padding token's id: 514 positions are 512 tokens.
 OFFSET_POSITIONS = frozenset((
@@ -54,6 +60,7 @@ _HEADS: tuple[tuple[str, tuple[Task, ...]], ...] = (
     ("ForQuestionAnswering", (Task.QUESTION_ANSWERING,)),
     ("ForQuestionAnsweringSimple", (Task.QUESTION_ANSWERING,)),
     ("ForMaskedLM", (Task.FILL_MASK, Task.FEATURE_EXTRACTION)),
+    ("ForImageClassification", (Task.IMAGE_CLASSIFICATION,)),
     ("ForPreTraining", (Task.FEATURE_EXTRACTION,)),
 )
 # The same heads under names of their own.
@@ -69,6 +76,7 @@ _SEQ2SEQ_TASKS: dict[str, tuple[Task, ...]] = {
     ),
 }
 _SEQ2SEQ_HEADS = ("ForConditionalGeneration", "MTModel")
+_SEEING_HEADS = ("ForConditionalGeneration", "ForCausalLM")
 _CAUSAL_HEADS = ("ForCausalLM", "LMHeadModel")
 _OTHER_HEADS = ("LMHeadModel", "DoubleHeadsModel", "EncoderDecoderModel", "VisionModel")
 
@@ -89,6 +97,8 @@ def tasks_of(architecture: str, model_type: str, pipeline_tag: str | None) -> tu
     """The tasks that the head of `architecture` was trained for; empty when none is one of ours."""
     if architecture in _NAMED_HEADS:
         return _NAMED_HEADS[architecture]
+    if model_type in SEEING_TYPES | OWN_TYPES and architecture.endswith(_SEEING_HEADS):
+        return (Task.IMAGE_TEXT_TO_TEXT, Task.TEXT_GENERATION)
     for ending, tasks in _HEADS:
         if architecture.endswith(ending):
             return tasks

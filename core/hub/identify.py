@@ -7,7 +7,7 @@ from typing import Any
 
 from core.errors import CallerError, CorruptModel, InvalidRequest, NoSupportedTask, TaskNotSupported
 from core.halves import halves_of
-from core.hub.anatomy import of_configuration, of_graphs
+from core.hub.anatomy import of_configuration, of_graphs, text_config
 from core.hub.architectures import (
     CAUSAL_TYPES,
     ENCODER_TYPES,
@@ -18,10 +18,12 @@ from core.hub.architectures import (
     supported,
     tasks_of,
 )
+from core.hub.bare_graph import identify_bare_graph, is_bare_graph
 from core.hub.files import Files, read_document, read_map
 from core.hub.gguf_repository import identify_gguf, is_gguf
 from core.hub.graph import read_graph_tensors
 from core.hub.refusals import refuse_foreign_modules, refuse_remote_code, refuse_scripts
+from core.hub.sight import sight_of
 from core.hub.tensors import Tensors, read_index, read_tensors
 from core.hub.weights import Format, Weights, choose_weights, module_folders, support_files
 from core.types import TEXT_TO_TEXT_TASKS, Anatomy, Inspection, ModelSpec, RepoFile, Runtime, Task
@@ -30,7 +32,7 @@ MAX_LABELS = 100_000
 SMALL_GRAPH = 8 * 1024 * 1024  # bytes; a larger one on the Hub is not read before it is here
 _FEW_SHARDS = 2  # whose headers are read on the Hub, a request each
 _NO_TENSORS = Tensors(0, 0, None, frozenset())
-_CLASSIFIERS = (Task.TEXT_CLASSIFICATION, Task.TOKEN_CLASSIFICATION)
+_CLASSIFIERS = (Task.TEXT_CLASSIFICATION, Task.TOKEN_CLASSIFICATION, Task.IMAGE_CLASSIFICATION)
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx", "max_seq_len")
 _NO_LIMIT = 1_000_000  # tokens; tokenizers write 1e30 where they know no limit
 
@@ -58,6 +60,8 @@ def identify(files: Files, spec: ModelSpec, *, pickle_allowed: bool) -> Inspecti
     """
     if is_gguf(files, spec, pickle_allowed=pickle_allowed):
         return identify_gguf(files, spec)
+    if is_bare_graph(files, spec):
+        return identify_bare_graph(files, spec)
     facts = _read_facts(files)
     refuse_remote_code(files.name, facts.documents, facts.model_type)
     if facts.is_sentence_model:
@@ -72,7 +76,9 @@ def identify(files: Files, spec: ModelSpec, *, pickle_allowed: bool) -> Inspecti
     tasks = _tasks(files, spec, facts, tensors, warnings)
     if weights.file is not None:
         _check_halves(files, weights.file, tasks)
-    if tasks == (Task.TEXT_GENERATION,) and not _has_chat_template(files, facts):
+    if Task.IMAGE_TEXT_TO_TEXT in tasks:
+        _check_sight(files, weights)
+    if Task.TEXT_GENERATION in tasks and not _has_chat_template(files, facts):
         warnings.append("It has no chat template; in a chat, its turns are written one under another in plain words.")
     folders = _support_folders(facts, weights)
     needed = dict.fromkeys((*support_files(files, folders), *filter(None, (weights.index,)), *weights.paths))
@@ -92,7 +98,7 @@ def identify(files: Files, spec: ModelSpec, *, pickle_allowed: bool) -> Inspecti
         dtype=tensors.dtype or _stated_dtype(facts.config),
         license=files.card.license,
         warnings=tuple(warnings),
-        anatomy=_anatomy(files, facts, weights, tensors),
+        anatomy=_anatomy(files, facts, weights, tensors, sees=Task.IMAGE_TEXT_TO_TEXT in tasks),
     )
 
 
@@ -103,7 +109,7 @@ def _read_tensors(files: Files, safe: list[str], weights: Weights) -> Tensors:
     return read_tensors(files, safe)
 
 
-def _anatomy(files: Files, facts: _Facts, weights: Weights, tensors: Tensors) -> Anatomy:
+def _anatomy(files: Files, facts: _Facts, weights: Weights, tensors: Tensors, *, sees: bool) -> Anatomy:
     """What the plan of a load is reckoned from."""
     file_bytes = sum(files.sizes[path] for path in weights.paths)
     if weights.format is Format.ONNX:
@@ -113,7 +119,9 @@ def _anatomy(files: Files, facts: _Facts, weights: Weights, tensors: Tensors) ->
             facts.config, [read_graph_tensors(files, path) for path in graphs] if is_near else [], file_bytes
         )
     width = 2 if _stated_dtype(facts.config) in ("float16", "bfloat16") else 4
-    return of_configuration(facts.config, tensors, file_bytes, width, two_parts=facts.model_type in SEQ2SEQ_TYPES)
+    found = of_configuration(facts.config, tensors, file_bytes, width, two_parts=facts.model_type in SEQ2SEQ_TYPES)
+    sight = sight_of(facts.config, facts.documents.get("preprocessor_config.json", {})) if sees else {}
+    return replace(found, **sight)
 
 
 def _read_facts(files: Files) -> _Facts:
@@ -138,7 +146,7 @@ def _read_facts(files: Files) -> _Facts:
 
 _DOCUMENTS = (
     "config.json", "tokenizer_config.json", "config_sentence_transformers.json", "sentence_bert_config.json",
-    "sentence_roberta_config.json", "sentence_xlnet_config.json", "router_config.json",
+    "sentence_roberta_config.json", "sentence_xlnet_config.json", "router_config.json", "preprocessor_config.json",
 )  # fmt: skip
 
 
@@ -152,7 +160,7 @@ def _labels(files: Files, config: dict[str, Any], architecture: str) -> tuple[st
     id2label = config.get("id2label")
     if id2label is None:
         count = config.get("num_labels", config.get("_num_labels"))
-        heads = ("ForSequenceClassification", "ForTokenClassification")
+        heads = ("ForSequenceClassification", "ForTokenClassification", "ForImageClassification")
         size = count if type(count) is int and 0 < count <= MAX_LABELS else 2  # transformers' default
         return tuple(f"LABEL_{index}" for index in range(size)) if architecture.endswith(heads) else ()
     try:
@@ -177,6 +185,17 @@ def _check_halves(files: Files, graph: str, tasks: tuple[Task, ...]) -> None:
             f"{graph} of {files.name} is a half of an encoder-decoder, which does not do {tasks[0]} here. "
             f"It runs models for {', '.join(TEXT_TO_TEXT_TASKS)}."
         )
+
+
+def _check_sight(files: Files, weights: Weights) -> None:
+    """Raises NoSupportedTask where nothing that runs here can look, CorruptModel where nothing says how."""
+    if weights.format is Format.ONNX:
+        raise NoSupportedTask(
+            f"{files.name} looks at images, and {weights.file} is an ONNX file. Such models run here from safetensors, "
+            "or from a GGUF file with its mmproj. Choose a repository that has them."
+        )
+    if not {"preprocessor_config.json", "processor_config.json"} & set(files.sizes):
+        raise CorruptModel(f"{files.name} has no preprocessor_config.json, which says how it is given images.")
 
 
 def _weight_warnings(files: Files, weights: Weights) -> list[str]:
@@ -242,7 +261,7 @@ def _stated_task(files: Files, facts: _Facts) -> str | None:
 
 def _has_chat_template(files: Files, facts: _Facts) -> bool:
     return any(
-        f"{folder}/chat_template.jinja".lstrip("/") in files.sizes
+        any(f"{folder}/chat_template.{kind}".lstrip("/") in files.sizes for kind in ("jinja", "json"))
         or facts.documents.get(f"{folder}/tokenizer_config.json".lstrip("/"), {}).get("chat_template")
         for folder in (facts.folders[0], "")
     )
@@ -320,7 +339,8 @@ def _context_length(files: Files, spec: ModelSpec, facts: _Facts, tasks: tuple[T
     """Tokens the model reads at once, special ones included. Raises InvalidRequest when `spec` asks for more."""
     main = facts.folders[0]
     tokenizer = facts.documents.get(f"{main}/tokenizer_config.json" if main else "tokenizer_config.json", {})
-    positions = next((facts.config[name] for name in _POSITIONS if name in facts.config), None)
+    sizes = text_config(facts.config)
+    positions = next((sizes[name] for name in _POSITIONS if name in sizes), None)
     if type(positions) is int and facts.model_type in OFFSET_POSITIONS:
         padding = facts.config.get("pad_token_id")
         positions -= (padding if type(padding) is int else 1) + 1

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from core.errors import RemoteCodeRefused
-from core.hub.architectures import NATIVE_TYPES
+from core.hub.architectures import NATIVE_TYPES, OWN_TYPES
 
 _CLASS_ROOT = "sentence_transformers."
 _ACTIVATION_ROOT = "torch.nn."
@@ -16,13 +16,13 @@ _ACTIVATION_ROOT = "torch.nn."
 def refuse_remote_code(name: str, documents: dict[str, Any], model_type: str) -> None:
     """Raises RemoteCodeRefused when any of `documents` (path → parsed JSON) asks for code to be run.
 
-    `auto_map` alone is harmless where transformers carries the model type itself: it then uses its own class.
+    `auto_map` alone is harmless where transformers, or this project, carries the model type itself: that class is used.
     """
     for path, document in documents.items():
         for key, value in _pairs(document):
             if key == "trust_remote_code":
                 raise _refused(name, f"{path} holds `trust_remote_code`")
-            if key == "auto_map" and path.endswith("config.json") and model_type not in NATIVE_TYPES:
+            if key == "auto_map" and path.endswith("config.json") and model_type not in NATIVE_TYPES | OWN_TYPES:
                 raise _refused(name, f"{path} maps model type {model_type[:64]!r} to code in the repository")
             if "activation" in key and isinstance(value, str) and _is_foreign_activation(value):
                 raise _refused(name, f"{path} names {value[:80]!r} as an activation function")

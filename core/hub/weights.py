@@ -28,6 +28,7 @@ _SUPPORT = (
     "*.model", "*.spm", "bpe.codes", "bpe.vocab", "dict.txt", "entity_vocab.json", "modules.json",
     "config_sentence_transformers.json", "sentence_*config.json", "router_config.json", "word_shape.json",
     "word_pronunciation.json", "preprocessor_config.json", "generation_config.json", "chat_template.jinja",
+    "processor_config.json", "chat_template.json",
 )  # fmt: skip
 _HALVES = ("encoder_", "decoder_")  # what the names of an encoder-decoder's graphs begin with
 _SMALL_GRAPH = 8 * 1024 * 1024  # bytes; a graph whose tensors lie elsewhere has less

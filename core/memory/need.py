@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from core.memory.keyvalues import cache_of, context_of
-from core.memory.overhead import activation_bytes, context_bytes, process_bytes
+from core.memory.overhead import activation_bytes, context_bytes, kept_image_bytes, pixel_bytes, process_bytes
+from core.memory.projector import with_projector
 from core.memory.weights import item_bytes, weight_bytes
 from core.settings import Settings
 from core.types import Inspection, Need, Runtime
@@ -28,19 +29,20 @@ def needs_of(inspection: Inspection, settings: Settings, device: str) -> tuple[N
     number, quantization = item_bytes(inspection, device), inspection.spec.quantization
     sequences = settings.max_sequences
     context = context_of(inspection) if inspection.tasks[0].generates else inspection.context_length or _SHORT_CONTEXT
-    host = Need("cpu", overhead=process_bytes(inspection, quantization))
+    host = Need("cpu", overhead=process_bytes(inspection, quantization) + pixel_bytes(inspection, sequences))
+    cache = cache_of(inspection, number, sequences, settings.max_cached_tokens)
     need = Need(
         device=device,
         weights=weight_bytes(inspection, quantization, number),
-        cache=cache_of(inspection, number, sequences, settings.max_cached_tokens).total,
+        cache=cache.total + kept_image_bytes(inspection, number, cache.tokens),
         activations=activation_bytes(inspection, device, number, sequences, context),
         overhead=host.overhead if device == "cpu" else context_bytes(inspection),
     )
-    if device == "cpu":
-        return (need,)
     if inspection.runtime is Runtime.LLAMA_CPP:
-        return _split(inspection, layers_of(inspection, settings), need, host)
-    return (need, host)
+        is_split = device != "cpu"
+        needs = _split(inspection, layers_of(inspection, settings), need, host) if is_split else (need,)
+        return with_projector(inspection, needs, context, sequences)
+    return (need,) if device == "cpu" else (need, host)
 
 
 def cached_tokens(inspection: Inspection, settings: Settings, device: str) -> int:

@@ -34,6 +34,9 @@ PREFILL_TOKENS = {
     Runtime.LLAMA_CPP: {"cpu": 512, "cuda": 512},
 }
 MAX_LOGITS = 64 * 1024 * 1024  # numbers, of an ONNX graph, which gives those of every token
+# Of images, as `transformers_vision` has them; a test holds them against each other.
+EMBEDDED_BYTES = 64 * _MIB
+PIXEL_BYTES = 64 * _MIB
 # Arrays of a pass that live at once, of the layers' inner width and of a token's width: what a batch was seen to add.
 _ARRAYS = {
     Runtime.TRANSFORMERS: (4, 10),
@@ -61,6 +64,38 @@ def context_bytes(inspection: Inspection) -> int:
 
 def activation_bytes(inspection: Inspection, device: str, number: int, sequences: int, context: int) -> int:
     """Of the largest pass: `number` bytes a number, `context` tokens the longest text."""
+    of_text = _text_bytes(inspection, device, number, sequences, context)
+    if inspection.runtime is Runtime.LLAMA_CPP:  # what sees has buffers of its own: core/memory/projector.py
+        return of_text
+    return max(of_text, _image_bytes(inspection, device, number, context))
+
+
+def kept_image_bytes(inspection: Inspection, number: int, tokens: int) -> int:
+    """Of images that are kept as the model reads them, for the prompts to come: `tokens` of all answers' at most."""
+    anatomy = inspection.anatomy
+    if not anatomy.image_patches or inspection.runtime is not Runtime.TRANSFORMERS:
+        return 0
+    return min(EMBEDDED_BYTES, tokens * anatomy.hidden * number)
+
+
+def pixel_bytes(inspection: Inspection, sequences: int) -> int:
+    """Host bytes of images that wait to be embedded; a patch has about as many numbers as it is wide in the tower."""
+    anatomy = inspection.anatomy
+    if inspection.runtime is not Runtime.TRANSFORMERS:
+        return 0
+    return min(PIXEL_BYTES, sequences * anatomy.image_patches * anatomy.image_hidden * 4)
+
+
+def _image_bytes(inspection: Inspection, device: str, number: int, context: int) -> int:
+    """Of an image as large as the model takes it, and a prompt can hold it, on its way through the tower."""
+    anatomy = inspection.anatomy
+    inner, outer = _ARRAYS[inspection.runtime]
+    patches = min(anatomy.image_patches, context * anatomy.image_merge)
+    number = 4 if device == "cpu" else number
+    return patches * (inner * anatomy.image_intermediate + outer * anatomy.image_hidden) * number
+
+
+def _text_bytes(inspection: Inspection, device: str, number: int, sequences: int, context: int) -> int:
     anatomy, runtime = inspection.anatomy, inspection.runtime
     kind = device.partition(":")[0]
     number = 4 if kind == "cpu" else number  # 16-bit numbers are multiplied as 32-bit ones there

@@ -17,7 +17,6 @@ from core.types import Image
 from core.worker.architectures.hyperclovax_vlm import HCXVisionProcessor
 from tests.fakes.decoders import byte_level
 from tests.fakes.hyperclovax import write_hyperclovax
-from tests.fakes.hyperclovax import write_hyperclovax
 
 SEEING = (
     *("smolvlm", "idefics3", "llava", "llava_next", "qwen2_vl", "qwen2_5_vl", "hyperclovax_vision_v2"),
@@ -89,8 +88,6 @@ def write_vision(directory: Path, architecture: str, *, seed: int = 7) -> Path:
     """Writes a model of `architecture` that sees: config, tokenizer, processor, chat template, safetensors."""
     if architecture == "hyperclovax_vlm":
         return write_hyperclovax(directory)
-    if architecture in OWN:
-        return write_hyperclovax(directory)
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(architecture)
     tokenizer.save_pretrained(directory)
@@ -124,8 +121,6 @@ def own_processor(directory: Path) -> Any:
     """The architecture's processor as transformers makes it, but for what reads films, which takes torchvision."""
     if not (directory / "processor_config.json").exists():
         return HCXVisionProcessor.from_pretrained(directory)
-    if not (directory / "processor_config.json").exists():
-        return transformers.AutoProcessor.from_pretrained(directory)
     name = json.loads((directory / "processor_config.json").read_text())["processor_class"]
     settings = json.loads((directory / "processor_config.json").read_text())
     kind = getattr(transformers, name)

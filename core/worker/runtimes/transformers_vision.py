@@ -24,7 +24,7 @@ from core.worker.devices import guarded
 from core.worker.generation.base import Chunk
 from core.worker.generation.images import number_of, spans
 from core.worker.runtimes.base import LoadRequest, Progress
-from core.worker.runtimes.generator_loading import load_generator
+from core.worker.runtimes.generator_loading import cached_tokens, generation_length, load_generator
 from core.worker.runtimes.loading import quiet
 from core.worker.runtimes.repository import loading_errors, read_json, refuse_code
 from core.worker.runtimes.transformers_decoder import Forward, TransformersDecoder, keeps_keys_and_values, warm
@@ -33,8 +33,9 @@ from core.worker.runtimes.transformers_vision_processor import Reader, VisionCod
 
 # Architectures of our own, by model type: modules whose `register` tells the Auto classes of them.
 OWN = {"hyperclovax_vlm": "core.worker.architectures.hyperclovax_vlm"}
-MAX_IMAGES = 16  # in one prompt
+MAX_IMAGES = 256  # in one prompt; the settings allow no more
 EMBEDDED_BYTES = 64 * 1024 * 1024  # of images that are kept for prompts to come; one at least is
+TILES = 4  # of an image that is split, through the tower at once: all together take memory and no less time
 
 
 class Eyes:
@@ -42,11 +43,14 @@ class Eyes:
 
     max_images = MAX_IMAGES
 
-    def __init__(self, reader: Reader, model: Any, size: int, device: str) -> None:
+    def __init__(self, reader: Reader, model: Any, size: int, device: str, kept_tokens: int) -> None:
+        """`size` of the vocabulary; `kept_tokens`: as many rows of images are kept at most."""
         self.reader = reader
         self._model = model
         self._size = size  # of the vocabulary
         self._device = device
+        width = model.get_input_embeddings().weight.shape[1] * model.dtype.itemsize
+        self._room = min(EMBEDDED_BYTES, kept_tokens * width)  # bytes
         self._takes = frozenset(inspect.signature(model.get_image_features).parameters)
         self._kept: OrderedDict[int, torch.Tensor] = OrderedDict()  # by the image's number
         self._slots: dict[int, dict[int, Image]] = {}
@@ -99,9 +103,8 @@ class Eyes:
             self._kept.move_to_end(number)
             return self._kept[number]
         pixels = self.reader.take_pixels(image)
-        given = {name: value.to(self._device) for name, value in pixels.items() if name in self._takes}
-        found = self._model.get_image_features(**given, return_dict=True).pooler_output
-        rows = torch.cat([each.reshape(-1, each.shape[-1]) for each in found])
+        given = {name: value for name, value in pixels.items() if name in self._takes}
+        rows = torch.cat([rows for tiles in _tiles(given) for rows in self._through_the_tower(tiles)])
         places = self.reader.layout(image).places
         if len(rows) != places:
             raise CorruptModel(
@@ -109,9 +112,22 @@ class Eyes:
                 "its files do not belong together. Download the model again, or tell its author."
             )
         self._kept[number] = rows
-        while sum(each.nbytes for each in self._kept.values()) > EMBEDDED_BYTES and len(self._kept) > 1:
+        while sum(each.nbytes for each in self._kept.values()) > self._room and len(self._kept) > 1:
             self._kept.popitem(last=False)
         return rows
+
+    def _through_the_tower(self, pixels: dict[str, Any]) -> list[torch.Tensor]:
+        given = {name: value.to(self._device) for name, value in pixels.items()}
+        found = self._model.get_image_features(**given, return_dict=True).pooler_output
+        return [each.reshape(-1, each.shape[-1]) for each in found]
+
+
+def _tiles(pixels: dict[str, Any]) -> list[dict[str, Any]]:
+    """The tiles of an image, some at a time, where they do not see each other: they have a mask each then."""
+    if "pixel_attention_mask" not in pixels:
+        return [pixels]
+    count = pixels["pixel_values"].shape[1]
+    return [{name: value[:, at : at + TILES] for name, value in pixels.items()} for at in range(0, count, TILES)]
 
 
 class SeeingForward(Forward):
@@ -148,7 +164,9 @@ class TransformersVision(TransformersDecoder):
     def __init__(self, request: LoadRequest, model: Any, codec: VisionCodec, processor: Any, device: str) -> None:
         if not keeps_keys_and_values(model):
             raise LoadFailed(f"{request.name} keeps no keys and values of what it has read. Choose another model.")
-        eyes = Eyes(Reader(processor, codec, request.name), model, codec.size, device)
+        context = generation_length(request, model.config)
+        kept = cached_tokens(request, model, context, device)
+        eyes = Eyes(Reader(processor, codec, request.name), model, codec.size, device, kept)
         # M-RoPE: the model says so by reckoning positions from the grids of images itself
         spread = Positions(eyes.grid, codec.size) if hasattr(model.base_model, "get_rope_index") else None
         super().__init__(request, model, codec, device, SeeingForward(model, device, eyes, spread, codec.size))

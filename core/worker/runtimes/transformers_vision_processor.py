@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -34,6 +34,7 @@ class VisionCodec(HFCodec):
     """The codec of a model that sees: chats are written in parts where its template takes them."""
 
     image_token = ""  # what the processor puts as many tokens in the place of as an image takes
+    image_part: Mapping[str, str] = {}  # what else the template is told of an image
 
     def render(self, messages: Sequence[Message]) -> str:
         return self._template.render([{"role": each["role"], "content": self._content(each)} for each in messages])
@@ -49,7 +50,8 @@ class VisionCodec(HFCodec):
             part.replace(self.image_token, broken) if isinstance(part, str) else part for part in parts_of(message)
         ]
         if self._template.takes_parts:
-            return [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in parts]
+            image = {"type": "image", **self.image_part}
+            return [{"type": "text", "text": part} if isinstance(part, str) else image for part in parts]
         return "".join(part if isinstance(part, str) else f"{self.image_token}\n" for part in parts)
 
 
@@ -76,6 +78,7 @@ class Reader:
         self._held = 0  # bytes of _pixels
         self._lock = Lock()  # guards the three before it: two threads read images
         codec.image_token = self._token
+        codec.image_part = getattr(processor, "image_part", {})
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """See `Vision`."""

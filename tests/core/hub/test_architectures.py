@@ -11,11 +11,14 @@ from core.hub.architectures import (
     ENCODER_TYPES,
     NATIVE_TYPES,
     OFFSET_POSITIONS,
+    OWN_TYPES,
+    SEEING_TYPES,
     SEQ2SEQ_TYPES,
     model_type_of,
     tasks_of,
 )
 from core.types import Task
+from core.worker.runtimes import transformers_vision
 
 MAPPINGS = {
     Task.TEXT_CLASSIFICATION: modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
@@ -52,6 +55,15 @@ def test_every_encoder_decoder_of_text_writes_text() -> None:
         assert Task.TEXT2TEXT_GENERATION in tasks_of(names[model_type], model_type, None), model_type
 
 
+def test_models_that_see_look_and_write() -> None:
+    names = modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    assert set(names) >= SEEING_TYPES
+    for model_type in SEEING_TYPES:
+        assert tasks_of(names[model_type], model_type, None) == (Task.IMAGE_TEXT_TO_TEXT, Task.TEXT_GENERATION)
+    assert not OWN_TYPES & set(CONFIG_MAPPING_NAMES)  # transformers knows one now: its own is to be used
+    assert transformers_vision.OWN.keys() == OWN_TYPES
+
+
 def test_bare_encoders_give_embeddings() -> None:
     for model_type in ENCODER_TYPES & set(modeling_auto.MODEL_MAPPING_NAMES):
         names = modeling_auto.MODEL_MAPPING_NAMES[model_type]
@@ -65,8 +77,8 @@ def test_bare_encoders_give_embeddings() -> None:
         ("T5Model", "t5"),
         ("XLNetLMHeadModel", "xlnet"),
         ("GPT2DoubleHeadsModel", "gpt2"),
-        ("ViTForImageClassification", "vit"),
-        ("LlavaForConditionalGeneration", "llava"),
+        ("ViTForMaskedImageModeling", "vit"),
+        ("VideoLlavaForConditionalGeneration", "video_llava"),
         ("BertForNextSentencePrediction", "bert"),
         ("BertForMultipleChoice", "bert"),
         ("BertLMHeadModel", "bert"),

@@ -125,7 +125,7 @@ def test_a_causal_model_gives_no_embeddings_and_labels_nothing(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("architecture", "model_type"),
-    [("WhisperForConditionalGeneration", "whisper"), ("LlavaForConditionalGeneration", "llava")],
+    [("WhisperForConditionalGeneration", "whisper"), ("VideoLlavaForConditionalGeneration", "video_llava")],
 )
 def test_models_that_read_more_than_text_are_refused(tmp_path: Path, architecture: str, model_type: str) -> None:
     with pytest.raises(NoSupportedTask, match=architecture):

@@ -86,7 +86,9 @@ def plain(directory):
 
 
 def processed(processor: Any, chat: list[Turn]) -> Any:
-    return transformers.ProcessorMixin.apply_chat_template(
+    is_film = isinstance(processor, transformers.SmolVLMProcessor)  # which asks after its reader of films
+    write = transformers.ProcessorMixin.apply_chat_template if is_film else type(processor).apply_chat_template
+    return write(
         processor,
         conversation(chat),
         tokenize=True,
@@ -229,7 +231,7 @@ def test_a_question_on_the_same_picture_does_not_embed_it_again(name: str, direc
     generator = loaded(directory(name))
     calls, talk = tower(generator), Talk(generator)
     [first] = talk.ask(ONE)
-    assert len(calls) == 1
+    once = len(calls)  # more than one where an image is split
     assert first.usage.prompt_tokens == processed(own(name), ONE)["input_ids"].shape[1]
     on = [*ONE, ("assistant", ["it is red"]), ("user", ["are you sure?"])]
     [second] = talk.ask(on)
@@ -239,11 +241,14 @@ def test_a_question_on_the_same_picture_does_not_embed_it_again(name: str, direc
     elsewhere = [("user", ["say: ", SQUARE, "what shape?"])]
     [third] = talk.ask(elsewhere)  # in another chat, which begins with other words
     assert Expected(plain(name), own(name), elsewhere, 8).parted(drawn(third)) == 0
-    assert len(calls) == 1
+    assert len(calls) == once
     wide, both = [("user", [WIDE, "what is it?"])], [("user", [SQUARE, "and ", WIDE, "?"])]
     for job, chat in zip(talk.ask(wide, both, ONE), (wide, both, ONE), strict=True):
         assert Expected(plain(name), own(name), chat, 8).parted(drawn(job)) == 0
-    assert len(calls) == 2
+    seen = len(calls)
+    assert seen > once
+    talk.ask(both, wide)
+    assert len(calls) == seen
 
 
 def test_without_room_for_images_they_are_embedded_again(directory, own, plain, tower, monkeypatch) -> None:
@@ -330,8 +335,8 @@ def test_what_cannot_be_looked_at_is_refused(seeing) -> None:
         encoded(generator, [("user", [broken, "?"])])
     with pytest.raises(InvalidRequest, match=r"org/model cannot look at an image of 600×2 pixels"):
         encoded(generator, [("user", [picture(4, 600, 2), "?"])])
-    with pytest.raises(InvalidRequest, match="holds 17 images; org/model takes 16"):
-        encoded(generator, [("user", [*[picture(9, 20, 20)] * 17, "?"])])
+    with pytest.raises(InvalidRequest, match="holds 257 images; org/model takes 256"):
+        encoded(generator, [("user", [*[picture(9, 20, 20)] * 257, "?"])])
     with pytest.raises(ContextOverflow, match=r"576 of them for 16 images"):
         encoded(generator, [("user", [*[picture(9, 96, 96)] * 16, "?"])])
     assert encoded(generator, [("user", [picture(5, 1, 1), "?"])])

@@ -1,0 +1,54 @@
+"""What a model's tower of images takes, out of its configuration and that of its processor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_MOST = 1 << 26  # a size beyond it is a mistake
+TILES = 4  # of an image that is split, through the tower at once, as `transformers_vision` has it
+# Where a configuration leaves a size to its class.
+_HIDDEN, _PATCH, _SIDE, _PIXELS = 1152, 14, 384, 28 * 28 * 1280
+
+
+def sight_of(config: dict[str, Any], processing: dict[str, Any]) -> dict[str, Any]:
+    """The fields of Anatomy that say what an image takes, cut as `processing` (preprocessor_config.json) says.
+
+    Empty for a model without a tower.
+    """
+    tower = config.get("vision_config")
+    if not isinstance(tower, dict):
+        return {}
+    hidden = _number(tower, "embed_dim", "hidden_size") or _HIDDEN
+    patch = _number(tower, "patch_size", "spatial_patch_size") or _PATCH
+    merge = _number(tower, "spatial_merge_size")
+    if merge:  # Qwen2-VL and its like: an image keeps its shape
+        size = processing.get("size")
+        pixels = _number(processing, "max_pixels") or (_number(size, "longest_edge") if isinstance(size, dict) else 0)
+        patches = (pixels or _PIXELS) // patch**2
+    else:
+        patches = ((_number(tower, "image_size") or _SIDE) // patch) ** 2 * _tiles(config, tower)
+    return {
+        "image_hidden": hidden,
+        "image_intermediate": _number(tower, "intermediate_size") or hidden * (_number(tower, "mlp_ratio") or 4),
+        "image_patches": patches,
+        "image_merge": (merge or _number(config, "scale_factor") or 1) ** 2,
+    }
+
+
+def _tiles(config: dict[str, Any], tower: dict[str, Any]) -> int:
+    """Tiles of one image that go through the tower together."""
+    if "scale_factor" in config:
+        return TILES
+    side = _number(tower, "image_size") or _SIDE
+    points = config.get("image_grid_pinpoints") or config.get("possible_resolutions")
+    areas = [_area(point) // side**2 for point in points] if isinstance(points, list) else []
+    return 1 + max((*areas, _number(config, "max_num_grids")), default=0)
+
+
+def _area(point: Any) -> int:
+    is_pair = isinstance(point, list) and len(point) == 2 and all(type(each) is int and each > 0 for each in point)
+    return min(point[0] * point[1], _MOST) if is_pair else 0
+
+
+def _number(config: dict[str, Any], *names: str) -> int:
+    return next((config[name] for name in names if type(config.get(name)) is int and 0 < config[name] < _MOST), 0)
