@@ -10,6 +10,7 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import PILImageResampling, SizeDict
 from transformers.processing_utils import ImagesKwargs
+from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from core.worker.architectures.hyperclovax_vlm.configuration import HCXVisionConfig
 from core.worker.architectures.hyperclovax_vlm.tiling import Size, best_canvas, fitted
@@ -29,8 +30,8 @@ class HCXVisionImageProcessor(PilBackend):
     model_input_names = ["pixel_values", "image_sizes"]
     valid_kwargs = HCXVisionImagesKwargs
     resample = PILImageResampling.BICUBIC
-    image_mean = [0.5, 0.5, 0.5]
-    image_std = [0.5, 0.5, 0.5]
+    image_mean = OPENAI_CLIP_MEAN
+    image_std = OPENAI_CLIP_STD
     size: Any = {"shortest_edge": 378}
     crop_size: Any = {"height": 378, "width": 378}
     default_to_square = False

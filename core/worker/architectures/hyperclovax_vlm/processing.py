@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import AutoTokenizer
 from transformers.processing_utils import ProcessorMixin
@@ -12,15 +12,13 @@ from core.worker.architectures.hyperclovax_vlm.configuration import HCXVisionCon
 from core.worker.architectures.hyperclovax_vlm.image_processing import HCXVisionImageProcessor
 from core.worker.architectures.hyperclovax_vlm.tiling import Size
 
-# What the template writes of an image beside its tokens; only services of its makers would fill it in.
-IMAGE_PART = {"filename": "", "ocr": "", "lens_keywords": "", "lens_local_keywords": ""}
-
 
 class HCXVisionProcessor(ProcessorMixin):
     """Called with images and with texts that hold the image token once for each image, it writes the token as often
     as the image has rows."""
 
-    image_part = IMAGE_PART  # for those who render the chat template themselves
+    # what the template is told of an image beside its place; only services of its makers would fill it in
+    image_part: ClassVar[dict[str, str]] = {"filename": "", "ocr": "", "lens_keywords": "", "lens_local_keywords": ""}
 
     def __init__(
         self,
@@ -58,15 +56,15 @@ class HCXVisionProcessor(ProcessorMixin):
 
     def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
         """As of any processor; images of which nothing more is said get the empty fields that the template names."""
-        return super().apply_chat_template(_completed(conversation), *args, **kwargs)
+        return super().apply_chat_template(_completed(conversation, self.image_part), *args, **kwargs)
 
 
-def _completed(value: Any) -> Any:
-    """`value`, a chat or several, with all fields of `IMAGE_PART` in each part that is an image."""
+def _completed(value: Any, fields: dict[str, str]) -> Any:
+    """`value`, a chat or several, with all of `fields` in each part that is an image."""
     if isinstance(value, list | tuple):
-        return [_completed(each) for each in value]
+        return [_completed(each, fields) for each in value]
     if not isinstance(value, dict):
         return value
     if value.get("type") == "image":
-        return {**IMAGE_PART, **value}
-    return {**value, "content": _completed(value["content"])} if "content" in value else value
+        return {**fields, **value}
+    return {**value, "content": _completed(value["content"], fields)} if "content" in value else value

@@ -16,13 +16,17 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor
 
+from core.types import IMAGE_MARK, Runtime, Task
 from core.worker.architectures import hyperclovax_vlm
 from core.worker.architectures.hyperclovax_vlm.configuration import HCXVisionConfig
 from core.worker.architectures.hyperclovax_vlm.modeling import HCXVisionForCausalLM, projector
 from core.worker.architectures.hyperclovax_vlm.processing import HCXVisionProcessor
 from core.worker.architectures.hyperclovax_vlm.tiling import best_canvas, canvases, tiling
+from core.worker.runtimes import transformers_vision
+from core.worker.runtimes.base import LoadRequest
 from tests.core.worker.architectures import reference
 from tests.fakes import hyperclovax as tiny
+from tests.fakes.vision import picture
 
 CLOSE = {"rtol": 2e-5, "atol": 2e-5}
 CHAT = [
@@ -181,6 +185,38 @@ def test_a_template_may_be_told_what_is_known_of_an_image(processor: HCXVisionPr
     text = processor.apply_chat_template([{"role": "user", "content": [part]}])
     assert '"ocr": "서울역", "lens_keywords": ""' in text
     assert '"filename": "a.png"' in text
+
+
+def test_a_template_that_needs_all_fields_of_an_image_gets_them(repository: Path, tmp_path: Path) -> None:
+    """As the runtime renders it, where a field that is not there cannot be added to a text."""
+    shutil.copytree(repository, tmp_path, dirs_exist_ok=True)
+    template = (
+        "{% for message in messages %}{% for part in message.content %}{% if part.type == 'image' %}"
+        + tiny.IMAGE_TOKEN
+        + "{{ '{' + part.filename + part.ocr + part.lens_keywords + part['lens_local_keywords'] + '}' }}"
+        "{% else %}{{ part.text }}{% endif %}{% endfor %}{% endfor %}"
+    )
+    (tmp_path / "chat_template.jinja").write_text(template)
+    tasks = (Task.IMAGE_TEXT_TO_TEXT, Task.TEXT_GENERATION)
+    request = LoadRequest(str(tmp_path), Runtime.TRANSFORMERS, tasks, threads=1, name="org/model")
+    generator = transformers_vision.load(request, lambda stage, data: None)
+    image = picture(1, 90, 50)
+    prompt = generator.vision.encode([{"role": "user", "content": f"a{IMAGE_MARK}b", "images": (image,)}])
+    assert sum(each >= generator.codec.size for each in prompt) == 69
+    assert generator.codec.decode([each for each in prompt if each < generator.codec.size]) == "a{}b"
+
+
+def test_one_table_of_words_for_reading_and_writing(repository: Path, tmp_path: Path) -> None:
+    """Tied weights are saved once, as released models of this size are."""
+    shutil.copytree(repository, tmp_path, dirs_exist_ok=True)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    edit_json(tmp_path / "config.json", text_config={**settings["text_config"], "tie_word_embeddings": True})
+    state = load_file(tmp_path / "model.safetensors")
+    del state["language_model.lm_head.weight"]
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    model, report = AutoModelForImageTextToText.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report.values())
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
 
 
 def test_the_whole_model_is_vllms_rows_in_transformers_llama(
