@@ -21,7 +21,7 @@ from core.worker.runtimes.llama_projector import Picture, Projector
 MAX_IMAGES = 32  # in one prompt
 LARGEST_SHARE = 0.5  # of the context, that one image may take; a larger one is made smaller, where that helps
 _SPARE = 0.95  # sides are rounded to whole tokens, up too
-KEPT_BYTES = 128 * 1024 * 1024  # of rows of images that no slot reads any more; at least one image is kept
+KEPT_BYTES = 64 * 1024 * 1024  # of rows of images, beyond those that slots read; at least one image is kept
 
 
 class LlamaSight:
@@ -29,13 +29,16 @@ class LlamaSight:
 
     max_images = MAX_IMAGES
 
-    def __init__(self, codec: LlamaCodec, projector: Projector, name: str, *, context: int, whole: int) -> None:
+    def __init__(
+        self, codec: LlamaCodec, projector: Projector, name: str, *, context: int, slots: int, whole: int
+    ) -> None:
         """`context` in tokens; `whole`: rows of the largest tile that can be read where they look at each other."""
         self._codec = codec
         self._projector = projector
         self._name = name
         self._largest = int(context * LARGEST_SHARE)
         self._whole = whole
+        self._most = min(KEPT_BYTES, slots * self._largest * projector.width * 4)  # bytes in _kept
         self._lock = threading.Lock()  # guards _kept
         self._kept: OrderedDict[str, Picture] = OrderedDict()  # by key, longest unused first
         self._shown: dict[int, dict[int, Picture]] = {}  # slot → number of an image's key → picture
@@ -86,7 +89,7 @@ class LlamaSight:
         with self._lock:
             self._kept[key] = picture
             held = sum(map(self._bytes, self._kept.values()))
-            while held > KEPT_BYTES and len(self._kept) > 1:
+            while held > self._most and len(self._kept) > 1:
                 held -= self._bytes(self._kept.popitem(last=False)[1])
         return picture
 

@@ -96,7 +96,9 @@ class LlamaVision(text.LlamaCpp):
         super().__init__(request, model, device)
         self._projector = Projector(request, model, device, request.threads or len(os.sched_getaffinity(0)))
         context, whole = self.info.context_length or 0, min(text.MICRO_BATCH, self.max_cached_tokens)
-        self.vision = LlamaSight(self.codec, self._projector, self.name, context=context, whole=whole)
+        self.vision = LlamaSight(
+            self.codec, self._projector, self.name, context=context, slots=self.max_sequences, whole=whole
+        )
         self._file = request.projector
         self.info = replace(self.info, tasks=(Task.IMAGE_TEXT_TO_TEXT, Task.TEXT_GENERATION))
         self._seated: list[list[_Seated]] = [[] for _ in range(self.max_sequences)]

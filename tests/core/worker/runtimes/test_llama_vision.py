@@ -304,9 +304,9 @@ class TestScheduled:
 
 
 def test_images_are_forgotten_beyond_a_bound(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    model = open_model(folders["mlp"])
     of_one = 16 * 64 * 4  # rows, numbers of a row, bytes
     monkeypatch.setattr(llama_sight, "KEPT_BYTES", 2 * of_one)
+    model = open_model(folders["mlp"])
     for seed in range(4):
         model.vision.encode([asked(IMAGE_MARK, picture(seed))])
     assert list(model.vision._kept) == [picture(2)["key"], picture(3)["key"]]
