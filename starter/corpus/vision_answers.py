@@ -1,0 +1,298 @@
+"""The answer to each kind of question about a drawn scene.
+
+Each function takes the scene, the language, a random source that picks what to ask about, and the turn before; it
+returns what goes into the question and the answer, or None where such a question makes no sense.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from starter.corpus.korean import agree
+from starter.corpus.vision_slots import Asked, Slots
+from starter.corpus.vision_words import COLOURS, OPPOSITE, PLACES, SHAPES, SIDES, are, article, counted, listing, named
+from starter.scenes import COLOURS as PAINTS
+from starter.scenes import HELD_OUT, Scene, Thing
+from starter.scenes import SHAPES as FORMS
+
+CLEARLY_LARGER = 1.3  # of two radii, before one is called the largest
+APART = 0.12  # share of a side between two centres, before one is called left of the other
+
+
+Answer = tuple[Slots, str] | None
+Answerer = Callable[[Scene, str, random.Random, Asked | None], Answer]
+
+
+def _those(scene: Scene, shape: str | None, colour: str | None) -> list[Thing]:
+    return [one for one in scene.things if shape in (None, one.shape) and colour in (None, one.colour)]
+
+
+def _some(scene: Scene, source: random.Random, absent: float) -> tuple[str | None, str | None]:
+    """A shape, a colour or both; with the chance `absent`, likely of nothing that is there."""
+    if scene.things and source.random() >= absent:
+        one = source.choice(scene.things)
+        pair = (one.shape, one.colour)
+    else:
+        pair = source.choice(
+            [(shape, colour) for shape in FORMS for colour in PAINTS if (shape, colour) not in HELD_OUT]
+        )
+        if scene.things and source.random() < 0.5:  # half of it is there
+            one = source.choice(scene.things)
+            mixed = source.choice(((one.shape, pair[1]), (pair[0], one.colour)))
+            pair = pair if mixed in HELD_OUT else mixed
+    return source.choice((pair, pair, (pair[0], None), (None, pair[1])))
+
+
+def _distinct(names: list[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _each(things: list[Thing], lang: str) -> str:
+    """Such as "a red circle and a blue star"."""
+    parts = [named(one.shape, one.colour, lang) for one in things]
+    return listing(parts if lang == "ko" else [article(part) for part in parts], lang)
+
+
+def _describe(scene: Scene, lang: str, *_: object) -> Answer:
+    number = len(scene.things)
+    if lang == "ko":
+        backdrop = COLOURS[scene.background][1]
+        if not number:
+            return Slots(), f"{backdrop} 배경만 있고 도형은 없어요."
+        parts = [f"{PLACES['ko'][one.cell]}에 {named(one.shape, one.colour, 'ko')}" for one in scene.things]
+        return Slots(), agree(f"{backdrop} 배경에 {counted(None, None, number, 'ko')}: {', '.join(parts)}이/가 있어요.")
+    if not number:
+        return Slots(), f"There are no shapes, only a {scene.background} background."
+    parts = [f"{article(named(one.shape, one.colour, 'en'))} {PLACES['en'][one.cell]}" for one in scene.things]
+    start = are(None, None, number, "en")[:-1]
+    return Slots(), f"{start} on a {scene.background} background: {listing(parts, 'en')}."
+
+
+def _colour_of(shape: str, scene: Scene, lang: str) -> str:
+    found = _those(scene, shape, None)
+    if not found:
+        return are(shape, None, 0, lang)
+    colours = _distinct([one.colour for one in found])
+    if lang == "ko":
+        return agree(f"{SHAPES[shape][0]}은/는 {listing([COLOURS[each][1] for each in colours], 'ko')}이에요.")
+    verb = "is" if len(found) == 1 else "are"
+    return f"The {named(shape, None, 'en', len(found))} {verb} {listing(colours, 'en')}."
+
+
+def _colour(scene: Scene, lang: str, source: random.Random, *_: object) -> Answer:
+    shape = source.choice(scene.things).shape if scene.things and source.random() < 0.85 else source.choice(FORMS)
+    return Slots(shape), _colour_of(shape, scene, lang)
+
+
+def _again_colour(scene: Scene, lang: str, source: random.Random, before: Asked | None) -> Answer:
+    return _colour(scene, lang, source) if before and before.kind in ("colour", "again_colour") else None
+
+
+def _only(scene: Scene, before: Asked | None) -> Thing | None:
+    """What "it" is."""
+    if len(scene.things) == 1:
+        return scene.things[0]
+    return before.about if before else None
+
+
+def _colour_one(scene: Scene, lang: str, source: random.Random, before: Asked | None) -> Answer:
+    one = _only(scene, before)
+    if one is None:
+        return _colours(scene, lang)
+    return Slots(), f"{COLOURS[one.colour][1]}이에요." if lang == "ko" else f"It is {one.colour}."
+
+
+def _shape_one(scene: Scene, lang: str, source: random.Random, before: Asked | None) -> Answer:
+    one = _only(scene, before)
+    if one is None:
+        return _shapes(scene, lang)
+    return Slots(), agree(f"{SHAPES[one.shape][0]}이에요/예요.") if lang == "ko" else f"It is {article(one.shape)}."
+
+
+def _where_one(scene: Scene, lang: str, source: random.Random, before: Asked | None) -> Answer:
+    one = _only(scene, before)
+    if one is None:
+        return _describe(scene, lang)
+    return Slots(), f"{PLACES['ko'][one.cell]}에 있어요." if lang == "ko" else f"It is {PLACES['en'][one.cell]}."
+
+
+def _shape(scene: Scene, lang: str, source: random.Random, *_: object) -> Answer:
+    colour = (
+        source.choice(scene.things).colour if scene.things and source.random() < 0.85 else source.choice(list(PAINTS))
+    )
+    found = _those(scene, None, colour)
+    if not found:
+        return Slots(None, colour), are(None, colour, 0, lang)
+    shapes = _distinct([one.shape for one in found])
+    if lang == "ko":
+        said = listing([SHAPES[each][0] for each in shapes], "ko")
+        return Slots(None, colour), agree(f"{named(None, colour, 'ko')}은/는 {said}이에요/예요.")
+    verb = "is" if len(found) == 1 else "are"
+    said = listing([article(each) for each in shapes], "en")
+    return Slots(None, colour), f"The {named(None, colour, 'en', len(found))} {verb} {said}."
+
+
+def _count(scene: Scene, lang: str, *_: object) -> Answer:
+    return Slots(), are(None, None, len(scene.things), lang)
+
+
+def _count_of(scene: Scene, lang: str, source: random.Random, *_: object) -> Answer:
+    shape, colour = _some(scene, source, 0.25)
+    return Slots(shape, colour), are(shape, colour, len(_those(scene, shape, colour)), lang)
+
+
+def _where(scene: Scene, lang: str, source: random.Random, *_: object) -> Answer:
+    shape, colour = _some(scene, source, 0.15)
+    found = _those(scene, shape, colour)
+    if not found:
+        return Slots(shape, colour), are(shape, colour, 0, lang)
+    places = listing([PLACES[lang][one.cell] for one in found], lang)
+    if lang == "ko":
+        return Slots(shape, colour), agree(f"{named(shape, colour, 'ko')}은/는 {places}에 있어요.")
+    verb = "is" if len(found) == 1 else "are"
+    return Slots(shape, colour), f"The {named(shape, colour, 'en', len(found))} {verb} {places}."
+
+
+def _again_where(scene: Scene, lang: str, source: random.Random, before: Asked | None) -> Answer:
+    return _where(scene, lang, source) if before and before.kind in ("where", "again_where") else None
+
+
+def _place(scene: Scene, lang: str, source: random.Random, *_: object) -> Answer:
+    cell = source.choice(scene.things).cell if scene.things and source.random() < 0.75 else source.randrange(9)
+    found, place = [one for one in scene.things if one.cell == cell], PLACES[lang][cell]
+    if lang == "ko":
+        there = agree(_each(found, "ko") + "이/가 있어요.") if found else "아무것도 없어요."
+        return Slots(cell=cell), f"{place}에는 {there}"
+    return Slots(cell=cell), f"There is {_each(found, 'en') if found else 'nothing'} {place}."
+
+
+def _exist(scene: Scene, lang: str, source: random.Random, *_: object) -> Answer:
+    shape, colour = _some(scene, source, 0.5)
+    number = len(_those(scene, shape, colour))
+    said = are(shape, colour, number, lang)
+    if lang == "ko":
+        return Slots(shape, colour), ("네, " if number else "아니요, ") + said
+    return Slots(shape, colour), ("Yes, t" if number else "No, t") + said[1:]
+
+
+def _check(scene: Scene, lang: str, source: random.Random, *_: object) -> Answer:
+    single = [one for one in scene.things if len(_those(scene, one.shape, None)) == 1]
+    if not single:
+        return None
+    one = source.choice(single)
+    colour = one.colour if source.random() < 0.5 else source.choice(list(PAINTS))
+    if (one.shape, colour) in HELD_OUT and colour != one.colour:
+        return None
+    said = _colour_of(one.shape, scene, lang)
+    if lang == "ko":
+        return Slots(one.shape, colour), ("네, " if colour == one.colour else "아니요, ") + said
+    return Slots(one.shape, colour), ("Yes, t" if colour == one.colour else "No, t") + said[1:]
+
+
+def _extreme(scene: Scene, lang: str, largest: bool) -> Answer:
+    ranked = sorted(scene.things, key=lambda one: one.radius, reverse=largest)
+    if len(ranked) < 2:
+        return None
+    ratio = ranked[0].radius / ranked[1].radius
+    if max(ratio, 1 / ratio) < CLEARLY_LARGER:
+        return None
+    thing = named(ranked[0].shape, ranked[0].colour, lang)
+    if lang == "ko":
+        return Slots(), agree(f"가장 {'큰' if largest else '작은'} 도형은 {thing}이에요/예요.")
+    return Slots(), f"The {'largest' if largest else 'smallest'} shape is the {thing}."
+
+
+def _largest(scene: Scene, lang: str, *_: object) -> Answer:
+    return _extreme(scene, lang, True)
+
+
+def _smallest(scene: Scene, lang: str, *_: object) -> Answer:
+    return _extreme(scene, lang, False)
+
+
+def _single(scene: Scene) -> list[Thing]:
+    """Things that shape and colour tell from all others."""
+    return [one for one in scene.things if len(_those(scene, one.shape, one.colour)) == 1]
+
+
+def _offset(one: Thing, other: Thing, side: str) -> float:
+    """How far `one` lies on this side of `other`, below 0 on the opposite one."""
+    across = one.x - other.x if side in ("left", "right") else one.y - other.y
+    return -across if side in ("left", "above") else across
+
+
+def _side(scene: Scene, lang: str, source: random.Random, *_: object) -> Answer:
+    single = _single(scene)
+    if len(single) < 2:
+        return None
+    one, other = source.sample(single, 2)
+    side = source.choice(list(OPPOSITE))
+    offset = _offset(one, other, side)
+    if abs(offset) < APART:
+        return None
+    true, slots = side if offset > 0 else OPPOSITE[side], Slots(one.shape, one.colour, 0, side, other)
+    first, second = named(one.shape, one.colour, lang), named(other.shape, other.colour, lang)
+    if lang == "ko":
+        start = "네" if offset > 0 else "아니요"
+        return slots, agree(f"{start}, {first}은/는 {second}의 {SIDES['ko'][true]}에 있어요.")
+    return slots, f"{'Yes' if offset > 0 else 'No'}, the {first} is {SIDES['en'][true]} the {second}."
+
+
+def _beside(scene: Scene, lang: str, source: random.Random, *_: object) -> Answer:
+    single = _single(scene)
+    if not single or len(scene.things) < 2:
+        return None
+    other, side = source.choice(single), source.choice(list(OPPOSITE))
+    offsets = [(one, _offset(one, other, side)) for one in scene.things if one is not other]
+    if any(abs(offset) < APART for _, offset in offsets):
+        return None
+    found, second = [one for one, offset in offsets if offset > 0], named(other.shape, other.colour, lang)
+    slots = Slots(side=side, other=other)
+    if lang == "ko":
+        there = agree(_each(found, "ko") + "이/가 있어요.") if found else "아무것도 없어요."
+        return slots, f"{second}의 {SIDES['ko'][side]}에는 {there}"
+    return slots, f"There is {_each(found, 'en') if found else 'nothing'} {SIDES['en'][side]} the {second}."
+
+
+def _background(scene: Scene, lang: str, *_: object) -> Answer:
+    if lang == "ko":
+        return Slots(), f"배경은 {COLOURS[scene.background][1]}이에요."
+    return Slots(), f"The background is {scene.background}."
+
+
+def _colours(scene: Scene, lang: str, *_: object) -> Answer:
+    if not scene.things:
+        return Slots(), are(None, None, 0, lang)
+    found = _distinct([one.colour for one in scene.things])
+    if lang == "ko":
+        return Slots(), agree(listing([COLOURS[each][1] for each in found], "ko") + "이/가 보여요.")
+    return Slots(), f"I see {listing(found, 'en')}."
+
+
+def _shapes(scene: Scene, lang: str, *_: object) -> Answer:
+    if not scene.things:
+        return Slots(), are(None, None, 0, lang)
+    found = _distinct([one.shape for one in scene.things])
+    parts = [counted(shape, None, len(_those(scene, shape, None)), lang) for shape in found]
+    return Slots(), f"{listing(parts, 'ko')}가 보여요." if lang == "ko" else f"I see {listing(parts, 'en')}."
+
+
+ANSWERS: dict[str, Answerer] = {
+    "describe": _describe, "colour": _colour, "colour_one": _colour_one, "shape": _shape, "shape_one": _shape_one,
+    "count": _count, "count_of": _count_of, "where": _where, "where_one": _where_one, "place": _place, "exist": _exist,
+    "check": _check, "largest": _largest, "smallest": _smallest, "side": _side, "beside": _beside,
+    "background": _background, "colours": _colours, "shapes": _shapes, "again_colour": _again_colour,
+    "again_where": _again_where,
+}  # fmt: skip
+
+
+def antecedent(kind: str, slots: Slots, scene: Scene) -> Thing | None:
+    """The one thing that a question and its answer were about, None if none or several."""
+    if kind in ("colour", "shape", "where", "exist", "check", "again_colour", "again_where"):
+        found = _those(scene, slots.shape, slots.colour if kind != "check" else None)
+    elif kind == "place":
+        found = [one for one in scene.things if one.cell == slots.cell]
+    else:
+        found = []
+    return found[0] if len(found) == 1 else None

@@ -1,0 +1,275 @@
+"""Trains the vision starter: `python -m starter.train_vision [--minutes N]`. Writes all its files.
+
+An Idefics3 (the architecture of SmolVLM): a tower of patches, a connector that makes 36 tokens of a picture, and a
+small LLaMA that answers questions about simple drawn scenes in Korean and English. First the tower learns what lies
+under each of its patches, then all of it learns conversations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoProcessor,
+    GenerationConfig,
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
+    Idefics3ImageProcessorPil,
+    Idefics3Processor,
+    PreTrainedTokenizerFast,
+)  # fmt: skip
+
+from starter import training
+from starter.corpus.vision import Conversations, Talk
+from starter.scenes import BACKGROUNDS, COLOURS, SHAPES, Scene, draw_scene, paint, paint_clutter
+from starter.side_by_side import SideBySide, pairs
+from starter.training import fit, seed_everything
+
+SIDE, PATCH, SHUFFLE = 96, 8, 2  # pixels, pixels, patches that make a token's side
+GRID = SIDE // PATCH
+TOKENS = (GRID // SHUFFLE) ** 2  # of a picture
+CONTEXT = 2048
+END, IMAGE, AROUND, GLOBAL = "<end_of_utterance>", "<image>", "<fake_token_around_image>", "<global-img>"
+SPECIALS = (END, IMAGE, AROUND, GLOBAL, "<|system|>", "<|user|>", "<|assistant|>")
+TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}"
+    "{% elif part['type'] == 'image' %}<image>{% endif %}{% endfor %}{% endif %}"
+    "<end_of_utterance>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+PICTURES, TALKS = 64, 10  # of a batch, in the first and the second part; a step takes two batches
+TOWER_SHARE = 0.25  # of the time that the first part takes
+
+
+def make_tokenizer(texts: list[str], size: int) -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=size, special_tokens=list(SPECIALS), initial_alphabet=alphabet)
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=END, pad_token=END, model_max_length=CONTEXT,
+        additional_special_tokens=list(SPECIALS[1:]),
+    )  # fmt: skip
+
+
+def make_processor(tokenizer: PreTrainedTokenizerFast) -> Idefics3Processor:
+    pictures = Idefics3ImageProcessorPil(
+        do_image_splitting=False, size={"longest_edge": 2 * SIDE}, max_image_size={"longest_edge": SIDE}
+    )
+    return Idefics3Processor(pictures, tokenizer, image_seq_len=TOKENS, chat_template=TEMPLATE)
+
+
+def make_model(tokenizer: PreTrainedTokenizerFast) -> Idefics3ForConditionalGeneration:
+    end = tokenizer.eos_token_id
+    config = Idefics3Config(
+        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE), scale_factor=SHUFFLE, tie_word_embeddings=True,
+        pad_token_id=end,
+        vision_config={
+            "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4,
+            "image_size": SIDE, "patch_size": PATCH,
+        },
+        text_config={
+            "model_type": "llama", "vocab_size": len(tokenizer), "hidden_size": 192, "intermediate_size": 512,
+            "num_hidden_layers": 4, "num_attention_heads": 6, "num_key_value_heads": 3, "rms_norm_eps": 1e-6,
+            "max_position_embeddings": CONTEXT, "tie_word_embeddings": True,
+            "bos_token_id": None, "eos_token_id": end, "pad_token_id": end,
+        },
+    )  # fmt: skip
+    model = Idefics3ForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=end, bos_token_id=None)
+    return model
+
+
+def pixels(picture: Image.Image) -> np.ndarray:
+    """The picture (3, side, side) in -1 to 1, as the processor makes it, but with one resizing instead of two."""
+    small = picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return (np.asarray(small, dtype=np.float32) / 127.5 - 1).transpose(2, 0, 1)
+
+
+def under_patches(scene: Scene | None) -> np.ndarray:
+    """(4, patches) classes: shape and colour of the thing over each patch (0 for none), whether its centre lies there
+    (1), and the background's number; -100 for all of clutter."""
+    found = np.zeros((4, GRID, GRID), dtype=np.int64)
+    if scene is None:
+        return np.full((4, GRID * GRID), -100)
+    found[3] = list(BACKGROUNDS).index(scene.background)
+    middle = (np.arange(GRID) + 0.5) / GRID
+    for thing in scene.things:
+        near = 0.95 * max(thing.radius, 0.5 / GRID)
+        over = (abs(middle[:, None] - thing.y) < near) & (abs(middle[None] - thing.x) < near)
+        found[0][over] = SHAPES.index(thing.shape) + 1
+        found[1][over] = list(COLOURS).index(thing.colour) + 1
+        found[2][int(thing.y * GRID), int(thing.x * GRID)] = 1
+    return found.reshape(4, -1)
+
+
+class Patches(torch.nn.Module):
+    """Reads from the tower's output what is under each patch; only there for training."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.sizes = (len(SHAPES) + 1, len(COLOURS) + 1, 2, len(BACKGROUNDS))
+        self.read = torch.nn.Linear(width, sum(self.sizes))
+
+    def loss(self, features: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        """Of features (pictures, patches, width) against classes (pictures, 4, patches)."""
+        parts = self.read(features).split(self.sizes, dim=-1)
+        losses = [
+            torch.nn.functional.cross_entropy(part.flatten(0, 1), classes[:, at].flatten())
+            for at, part in enumerate(parts)
+        ]
+        return losses[0] + losses[1] + 4 * losses[2] + 0.3 * losses[3]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Conversations side by side: ids, labels and mask (rows, length), and their pictures in reading order."""
+
+    ids: torch.Tensor
+    labels: torch.Tensor
+    mask: torch.Tensor
+    pictures: torch.Tensor  # (pictures, 3, side, side)
+    classes: torch.Tensor  # (pictures, 4, patches)
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, talk: Talk) -> tuple[list[int], list[int]]:
+    """Ids, and as labels the ids of the answers with their ends, -100 elsewhere."""
+    around, image, tag, system, user, assistant = tokenizer.convert_tokens_to_ids(
+        [AROUND, IMAGE, GLOBAL, "<|system|>", "<|user|>", "<|assistant|>"]
+    )
+    end, picture = tokenizer.eos_token_id, [around, tag, *[image] * TOKENS, around]
+    said = tokenizer(
+        [talk.system or "", *itertools.chain.from_iterable((turn.question, turn.answer) for turn in talk.turns)],
+        add_special_tokens=False,
+    ).input_ids
+    ids = [system, *said[0], end] if talk.system else []
+    labels = [-100] * len(ids)
+    for turn, question, answer in zip(talk.turns, said[1::2], said[2::2], strict=True):
+        seen = picture if turn.picture is not None else []
+        asked = [user, *seen, *question, end] if turn.picture_first else [user, *question, *seen, end]
+        ids += [*asked, assistant, *answer, end]
+        labels += [*[-100] * (len(asked) + 1), *answer, end]
+    return ids, labels
+
+
+def batches(tokenizer: PreTrainedTokenizerFast, talks: Conversations, source: random.Random) -> Iterator[Batch]:
+    """Conversations of like length side by side, padded on the right."""
+    while True:
+        rows = [(talk, *encode(tokenizer, talk)) for talk in (talks.draw() for _ in range(TALKS * 12))]
+        rows.sort(key=lambda row: len(row[1]))
+        groups = [rows[at : at + TALKS] for at in range(0, len(rows), TALKS)]
+        source.shuffle(groups)
+        for group in groups:
+            shape = (len(group), len(group[-1][1]))
+            ids, labels = torch.full(shape, tokenizer.eos_token_id), torch.full(shape, -100)
+            mask = torch.zeros(shape, dtype=torch.long)
+            for row, (_, own, wanted) in enumerate(group):
+                ids[row, : len(own)], labels[row, : len(own)] = torch.tensor(own), torch.tensor(wanted)
+                mask[row, : len(own)] = 1
+            yield Batch(ids, labels, mask, *drawn([scene for talk, _, _ in group for scene in talk.scenes], source))
+
+
+def drawn(scenes: list[Scene | None], source: random.Random) -> tuple[torch.Tensor, torch.Tensor]:
+    """The scenes' pictures, and what is under their patches."""
+    pictures = [pixels(paint(scene, source) if scene else paint_clutter(source)) for scene in scenes]
+    return torch.from_numpy(np.stack(pictures)), torch.from_numpy(np.stack([under_patches(one) for one in scenes]))
+
+
+def scenes(source: random.Random) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    while True:
+        yield drawn([draw_scene(source) for _ in range(PICTURES)], source)
+
+
+def loss_of(model: Idefics3ForConditionalGeneration, patches: Patches, batch: Batch) -> torch.Tensor:
+    features = model.model.vision_model(batch.pictures).last_hidden_state
+    held = model.get_input_embeddings()(batch.ids)
+    seen = model.model.connector(features).flatten(0, 1)
+    held = held.masked_scatter((batch.ids == model.config.image_token_id)[..., None], seen)
+    states = model.model.text_model(inputs_embeds=held, attention_mask=batch.mask, use_cache=False).last_hidden_state
+    wanted = batch.labels[:, 1:] != -100  # the head is only asked where there is an answer
+    logits = model.lm_head(states[:, :-1][wanted])
+    told = torch.nn.functional.cross_entropy(logits, batch.labels[:, 1:][wanted])
+    return told + 0.1 * patches.loss(features, batch.classes)
+
+
+def save(model: Idefics3ForConditionalGeneration, processor: Idefics3Processor, directory: Path) -> None:
+    training.save(model, processor.tokenizer, directory)
+    processor.save_pretrained(directory)
+    settings = directory / "tokenizer_config.json"
+    values = json.loads(settings.read_text(encoding="utf-8"))
+    values["tokenizer_class"] = "PreTrainedTokenizerFast"  # the name that transformers 4 knows too
+    settings.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def learn_patches(model: Idefics3ForConditionalGeneration, options: argparse.Namespace) -> None:
+    """The first part: what is under each patch."""
+    patches, tower = Patches(model.config.vision_config.hidden_size), model.model.vision_model
+    both = torch.nn.ModuleList([tower, patches])
+    side_by_side = SideBySide(
+        both, lambda batch: patches.loss(tower(batch[0]).last_hidden_state, batch[1]), options.threads
+    )
+    drawn = pairs(scenes(random.Random("patches")))
+    fit(both, drawn, side_by_side, options.tower_steps, 1.5e-3, options.minutes * TOWER_SHARE)
+
+
+def learn_talks(
+    model: Idefics3ForConditionalGeneration, processor: Idefics3Processor, options: argparse.Namespace, minutes: float
+) -> None:
+    """The second part: conversations. The model is saved every few minutes: a run that is cut leaves one."""
+    torch.manual_seed(30)
+    patches, saved = Patches(model.config.vision_config.hidden_size), time.monotonic()
+    both = torch.nn.ModuleList([model, patches])
+    side_by_side = SideBySide(both, lambda batch: loss_of(model, patches, batch), options.threads)
+
+    def loss(group: Any) -> torch.Tensor:
+        nonlocal saved
+        if time.monotonic() - saved > 180:
+            save(model, processor, options.out)
+            saved = time.monotonic()
+        return side_by_side(group)
+
+    talks = batches(processor.tokenizer, Conversations(random.Random("train")), random.Random("pictures"))
+    fit(both, pairs(talks), loss, options.steps, 1.5e-3, minutes)
+
+
+def main() -> None:
+    parser = training.options(__doc__ or "", "vision", 1600)
+    parser.add_argument("--tower-steps", type=int, default=160, help="of the first part")
+    parser.add_argument("--second", action="store_true", help="go on from what the first part left in --out")
+    options = parser.parse_args()
+    seed_everything(29, options.threads)
+    began = time.monotonic()
+    if options.second:
+        processor = AutoProcessor.from_pretrained(options.out)
+        model = Idefics3ForConditionalGeneration.from_pretrained(options.out, dtype=torch.float32)
+    else:
+        talks = Conversations(random.Random("words"))
+        texts = [text for _ in range(4000) for turn in talks.draw().turns for text in (turn.question, turn.answer)]
+        processor = make_processor(make_tokenizer(texts, 1280))
+        model = make_model(processor.tokenizer)
+        learn_patches(model, options)
+        save(model, processor, options.out)
+    print(f"{model.num_parameters():,} parameters", flush=True)
+    learn_talks(model, processor, options, options.minutes - (time.monotonic() - began) / 60)
+    save(model, processor, options.out)
+    print(f"trained in {time.monotonic() - began:.0f} s, {time.process_time():.0f} s of a processor")
+
+
+if __name__ == "__main__":
+    main()
