@@ -2,6 +2,7 @@
 
 A type of error is a row of `STATUS`, found by walking up its classes. What the framework itself refuses (unknown
 path, wrong method, a body that is not what the route reads) takes the same form. Under /v1 the form is OpenAI's.
+A load that there is no memory for has its `plan` beside the error, in the form of `GET /models/plan`.
 """
 
 import logging
@@ -16,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.dialect import is_openai, openai_error, openai_status
 from api.negotiation import prefers_html
+from api.planned import planned
 from api.responses import JSON
 from core import errors
 from core.errors import BerthError
@@ -104,7 +106,10 @@ def error_body(error: BerthError, scope: Scope) -> dict[str, Any]:
     if isinstance(error, errors.InsufficientMemory) and _CUDA_FULL in message:
         detail = f"Prediction failed: {_CUDA_FULL}. {message}"
     status = status_of(type(error))
-    return _body(error.type, message, detail, status, scope, retryable=error.retryable, param=error.param)
+    body = _body(error.type, message, detail, status, scope, retryable=error.retryable, param=error.param)
+    if isinstance(error, errors.InsufficientMemory) and error.plan is not None and not is_openai(scope):
+        body["plan"] = planned(error.plan)
+    return body
 
 
 def error_response(error: BerthError, scope: Scope) -> ErrorResponse:

@@ -10,8 +10,9 @@ import orjson
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from api.planned import planned
 from core.errors import BerthError, InternalError
-from core.types import LoadEvent
+from core.types import LoadEvent, Plan
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +111,8 @@ def load_lines(events: AsyncIterator[LoadEvent]) -> AsyncGenerator[bytes, None]:
             if isinstance(events, AsyncGenerator):
                 await stack.enter_async_context(contextlib.aclosing(events))
             async for each in events:
-                yield event({"stage": each.stage, "model": each.model, **each.data}, each.stage)
+                data = {name: planned(value) if isinstance(value, Plan) else value for name, value in each.data.items()}
+                yield event({"stage": each.stage, "model": each.model, **data}, each.stage)
 
     return lines()
 

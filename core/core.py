@@ -143,7 +143,7 @@ class Core:
 
     async def plan(self, spec: ModelSpec, *, admin: bool = False) -> Plan:
         """Whether and how `spec` would fit now; loads nothing. Raises what inspecting it raises."""
-        return await plan_load(self._meant(spec), self.hub, self.registry, self.settings, admin=admin)
+        return await plan_load(self._meant(spec), self.hub, self.registry, admin=admin)
 
     async def load_default(self, spec: ModelSpec) -> str:
         """Loads `spec` for an admin, waits until it is ready, and has requests for what it does mean it from then on.

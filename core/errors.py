@@ -45,7 +45,10 @@ The worker sends `{type, message}` over its wire and the front process raises th
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from core.types import Plan
 
 
 class BerthError(Exception):
@@ -218,6 +221,12 @@ class HostError(BerthError):
 class InsufficientMemory(HostError):
     type = "insufficient_memory"
     retryable = True
+    plan: Plan | None = None  # of the load that was refused, at that moment
+
+    def copy(self) -> InsufficientMemory:
+        copied = type(self)(self.message, retry_after=self.retry_after)
+        copied.plan = self.plan
+        return copied
 
 
 class DiskFull(HostError):

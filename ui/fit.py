@@ -3,45 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
 
 from core.core import Core
-from core.types import Plan
 from ui.guard import check_admin, failure, is_admin, told
+from ui.plans import plain_plan
 from ui.spec import default_name, model_spec
 
 Loads = Callable[..., AsyncIterator[dict[str, Any]]]  # of a spec, and whether by force
-
-
-def plain_plan(plan: Plan) -> dict[str, Any]:
-    """As JSON can carry it. All sizes are bytes."""
-    inspection = plan.inspection
-    return {
-        "name": inspection.spec.name,
-        "task": str(inspection.tasks[0]),
-        "runtime": str(inspection.runtime),
-        "quantization": str(inspection.spec.quantization) if inspection.spec.quantization else None,
-        "device": plan.device,
-        "dtype": plan.dtype,
-        "parameters": inspection.parameters,
-        "context_length": plan.context_length,
-        "cached_tokens": plan.cached_tokens,
-        "download_bytes": inspection.download_bytes,
-        "disk_free": plan.disk_free,
-        "fits_on_disk": plan.fits_on_disk,
-        "needs": [{**asdict(need), "reckoned": need.reckoned, "total": need.total} for need in plan.needs],
-        "rooms": {room.device: {"limit": room.limit, "held": room.held, "free": room.free} for room in plan.rooms},
-        "measured": plan.measured,
-        "verdict": str(plan.fit),
-        "unload": list(plan.unload),
-        "quantizations": [str(each) for each in plan.quantizations],
-        "gpu_layers": plan.gpu_layers,
-        "shorter_context": plan.shorter_context,
-        "warnings": list(inspection.warnings),
-    }
 
 
 def checks(core: Core, names: list[str]) -> Callable[..., AsyncIterator[dict[str, Any]]]:

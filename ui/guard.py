@@ -12,7 +12,8 @@ from typing import Any
 import gradio as gr
 
 from core.access import ANONYMOUS, Role
-from core.errors import BerthError, InternalError, LoadCancelled, NotAllowed
+from core.errors import BerthError, InsufficientMemory, InternalError, LoadCancelled, NotAllowed
+from ui.plans import as_asked, plain_plan
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +50,12 @@ def told(error: BaseException) -> dict[str, str]:
 
 
 def failure(name: str, error: BaseException) -> dict[str, Any]:
-    """News for the page: the load of `name` ended in `error`. A load that somebody cancelled did not fail."""
-    return {"failure": {"name": name, "error": None if isinstance(error, LoadCancelled) else told(error)}}
+    """News for the page: the load of `name` ended in `error`. A load that somebody cancelled did not fail; one that
+    there was no memory for comes with its plan."""
+    told_of: dict[str, Any] = {"name": name, "error": None if isinstance(error, LoadCancelled) else told(error)}
+    if isinstance(error, InsufficientMemory) and error.plan is not None:
+        told_of |= {"plan": plain_plan(error.plan), "asked": as_asked(error.plan.inspection.spec)}
+    return {"failure": told_of}
 
 
 def _raised(error: Exception) -> gr.Error:

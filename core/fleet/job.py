@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from core.errors import BerthError, LoadCancelled, ModelLoading
+from core.errors import BerthError, InsufficientMemory, LoadCancelled, ModelLoading
 from core.types import Inspection, LoadEvent, ModelInfo
 
 _STARTING = ("loading", "warming")  # stages in the model's process
@@ -50,7 +50,10 @@ class LoadJob:
             if not future.done():
                 future.set_exception(error.copy())
         stage = "cancelled" if isinstance(error, LoadCancelled) else "failed"
-        self.say(stage, error={"type": error.type, "message": error.shown})
+        data: dict[str, Any] = {"error": {"type": error.type, "message": error.shown}}
+        if isinstance(error, InsufficientMemory) and error.plan is not None:
+            data["plan"] = error.plan
+        self.say(stage, **data)
 
     def is_wanted(self, leases: int) -> bool:
         """Whether anybody is left who gains by it. `leases`: requests that wait for the model now."""

@@ -40,6 +40,8 @@ class Source(Protocol):
 
     async def fetch(self, inspection: Inspection, on_progress: Callable[[FileProgress], None]) -> Path: ...
 
+    def disk_free(self) -> int: ...
+
 
 class Loader:
     def __init__(self, settings: Settings, source: Source, launcher: Launcher) -> None:
@@ -54,10 +56,14 @@ class Loader:
         What can never fit is refused before anything is fetched; memory is taken when everything is.
         """
         record.inspection = inspection = await self._inspect(record, admin=admin)
-        place = await room.choose(record, job, inspection)
-        job.inspected.set_result(inspection)
-        path = await self._fetch(record, job, inspection)
-        await room.admit(record, job, place)
+        try:
+            place = await room.choose(record, job, inspection)
+            job.inspected.set_result(inspection)
+            path = await self._fetch(record, job, inspection)
+            await room.admit(record, job, place)
+        except InsufficientMemory as error:
+            error.plan = room.plan(inspection, await asyncio.to_thread(self._source.disk_free))
+            raise
         try:
             record.move(State.LOADING)
             worker, info = await self._bring_up(record, job, room, place, path)

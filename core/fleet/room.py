@@ -21,9 +21,10 @@ from core.fleet.release import DeviceProbe, Released, release
 from core.fleet.worker import Worker
 from core.memory.calibration import Calibration
 from core.memory.ledger import Ledger, Tenant, Verdict
+from core.memory.plan import make_plan
 from core.memory.probe import DeviceMemory
 from core.settings import Settings
-from core.types import Inspection, ModelInfo, State
+from core.types import Inspection, ModelInfo, Plan, State
 
 log = logging.getLogger(__name__)
 
@@ -193,6 +194,11 @@ class Room:
     def _tenants(self) -> list[Tenant]:
         now = self._clock.time()
         return [record.tenant(now) for record in self._records() if record.state is State.READY and record.worker]
+
+    def plan(self, inspection: Inspection, disk_free: int) -> Plan:
+        """Whether it would fit now, and what would make it, by the last look at the devices."""
+        tenants, gpus = self._tenants(), self._gpus
+        return make_plan(inspection, self._settings, self.ledger, tenants, gpus, disk_free, self.calibration)
 
     # what they hold
 

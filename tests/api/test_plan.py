@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -144,9 +147,13 @@ async def test_within_a_budget(models: Path, tmp_path: Path) -> None:
         never = await ask(server, "write")
         assert never["devices"]["cpu"]["limit"] == 26 * 1024 * 1024
         assert never["verdict"] in ("never", "fits_as")
-        refused = await server.client.post("/models/load", json={"model_name": "w", "model_path": "write"})
+        refused = await server.client.post("/models/load", json={"model_name": "write", "model_path": "write"})
         assert refused.status_code == 507
         assert refused.json()["error"]["type"] == "insufficient_memory"
+        said = refused.json()["plan"]
+        assert {**said, "disk_free": 0} == {**never, "disk_free": 0}
+        short = {"model_name": "write", "model_path": "write", "context_length": 16}
+        assert "plan" not in (await server.client.post("/models/load", json={**short, "nonsense": 1})).json()
 
 
 async def test_after_unloading(models: Path, tmp_path: Path) -> None:
@@ -161,3 +168,51 @@ async def test_after_unloading(models: Path, tmp_path: Path) -> None:
         found = await ask(server, "classify", model_name="another")
         assert (found["verdict"], found["unload"]) == ("fits_after_unloading", ["classify"])
         assert found["devices"]["cpu"]["held"] > 0
+
+
+async def budget_for_one(models: Path, data: Path) -> float:
+    """MiB that hold one of two classifiers."""
+    async with serve(Core(settings(models, data), Launcher("tests.fakes.runtime"))) as server:
+        return (await ask(server, "classify"))["total_bytes"] * 1.5 / 1024 / 1024
+
+
+async def test_who_waits_in_vain_is_told_what_would_make_room(models: Path, tmp_path: Path) -> None:
+    fifo = tmp_path / "gate"
+    os.mkfifo(fifo)
+    budget = await budget_for_one(models, tmp_path / "data")
+    options = settings(models, tmp_path / "data", cpu_memory_budget_mb=budget, load_wait_s=0.2)
+    async with serve(Core(options, Launcher("tests.fakes.runtime"))) as server:
+        await server.load("classify")
+        busy = asyncio.create_task(server.predict("classify", f"wait:{fifo}"))
+        while not server.core.registry.get("classify").leases:
+            await asyncio.sleep(0.01)
+        body = {"model_name": "another", "model_path": "classify"}
+        following = await server.client.post("/models/load", json=body)
+        assert following.status_code == 202
+        lines = (await server.client.get("/models/another/events")).text.split()
+        event = json.loads(" ".join(lines[lines.index("failed") + 2 :]))
+        refused = await server.client.post("/models/load?wait=true", json=body)
+        for answer in (event, refused.json()):
+            assert answer["error"]["type"] == "insufficient_memory"
+            assert answer["plan"].keys() == FIELDS
+            assert (answer["plan"]["model_name"], answer["plan"]["verdict"]) == ("another", "fits_after_unloading")
+            assert answer["plan"]["unload"] == ["classify"]
+        assert refused.status_code == 507
+        fifo.write_bytes(b"x")
+        assert (await busy).status_code == 200
+
+
+async def test_a_request_that_cannot_bring_its_model_back_is_told_too(models: Path, tmp_path: Path) -> None:
+    budget = await budget_for_one(models, tmp_path / "data")
+    options = settings(models, tmp_path / "data", cpu_memory_budget_mb=budget)
+    async with serve(Core(options, Launcher("tests.fakes.runtime"))) as server:
+        await server.load("classify")
+        assert (await server.predict("classify", "x")).status_code == 200
+        pinned = {"model_name": "pinned", "model_path": "classify", "pinned": True}
+        assert (await server.client.post("/models/load?wait=true", json=pinned)).status_code == 200
+        refused = await server.predict("classify", "x")
+        assert refused.status_code == 507
+        assert refused.json()["plan"].keys() == FIELDS
+        assert refused.json()["plan"]["unload"] == []
+        openai = await server.client.post("/v1/embeddings", json={"model": "classify", "input": "x"})
+        assert openai.json().keys() == {"error"}

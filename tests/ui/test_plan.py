@@ -101,6 +101,29 @@ async def test_a_shorter_context_makes_it_fit(open_page: Open, tight: str) -> No
     await expect(row(page, "talker").locator(".state")).to_have_text("Ready")
 
 
+async def test_a_load_that_is_refused_leaves_its_plan(open_page: Open, tight: str) -> None:
+    page = await open_page(url=tight)
+    await go_to(page, "models")
+    await unfold(page, "models")
+    await page.get_by_label("Context length, tokens").fill("1000000")
+    await page.locator("#load-id input").fill("talker")
+    await page.locator("#run-models").click()
+    card = page.locator("#plan .plan")
+    await expect(card.locator("h3")).to_contain_text("It fits with a shorter context")
+    await expect(page.locator("#models .notice.error")).to_contain_text("talker needs")
+    await card.get_by_role("button", name="Load with a context of").click()
+    await expect(row(page, "talker").locator(".state")).to_have_text("Ready")
+    await expect(card).to_have_count(0)
+
+
+async def test_what_was_measured_stands_beside_what_is_reckoned(open_page: Open, tight: str) -> None:
+    page = await open_page(url=tight)
+    await load(page, "one")
+    card = await check(page, "one")
+    await expect(card).to_contain_text("Reckoned together")
+    await expect(card).to_contain_text("Measured before, at most")
+
+
 async def test_what_does_not_fit_is_loaded_all_the_same_when_somebody_insists(open_page: Open, tight: str) -> None:
     page = await open_page(url=tight)
     await load(page, "one")

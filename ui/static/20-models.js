@@ -15,6 +15,7 @@ berth.learn = (news) => {
   if (news.failure) { // of a load that left nothing behind
     if (news.failure.error) store.failures.set(news.failure.name, news.failure.error);
     else store.failures.delete(news.failure.name);
+    berth.refused?.(news.failure);
   }
   if (news.said) store.said = news.said;
   if (news.failure || news.said || news.look) berth.look?.();

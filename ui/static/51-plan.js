@@ -55,11 +55,22 @@ berth.panels.plan = ({ root, props, trigger, watch }) => {
       el("div", { class: "actions" }, actions(plan, asked)));
   };
 
+  // a load that was refused leaves its plan here, until that model is loaded again
+  let refused = null;
+  berth.refused = ({ name, plan, asked }) => {
+    if (plan) root.replaceChildren(card({ plan, asked }));
+    else if (refused === name) root.replaceChildren();
+    refused = plan ? name : refused === name ? null : refused;
+  };
+
   root.setAttribute("aria-live", "polite");
   const stages = {
     running: () => berth.notice("hint", null, t("plan_running")),
     done: card,
     error: ({ error, model }) => berth.errorNotice(error, model),
   };
-  watch("value", () => props.value && root.replaceChildren(stages[props.value.stage](props.value)));
+  watch("value", () => {
+    refused = null;
+    if (props.value) root.replaceChildren(stages[props.value.stage](props.value));
+  });
 };

@@ -12,10 +12,11 @@ from gradio.events import api
 
 from core.core import Core
 from core.types import ModelSpec, Quantization, Runtime, Task
-from ui.fit import checks, plain_plan, takes
+from ui.fit import checks, takes
 from ui.guard import check_admin, failure, guarded, is_admin
 from ui.loading import follow, make_ready
 from ui.panel import folded, panel
+from ui.plans import plain_plan
 from ui.section import quiet
 from ui.snapshot import plain_model
 from ui.spec import DTYPES, default_name, model_spec
