@@ -79,7 +79,7 @@ def _begun(record: Record, raw: dict[str, Any]) -> Begun:
         model=record.name,
         revision=record.inspection.revision,
         context_length=record.info.context_length or 0,
-        **raw,
+        **{**raw, "image_tokens": tuple(raw["image_tokens"])},
     )
 
 

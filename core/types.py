@@ -375,6 +375,7 @@ class Begun:
     prompt_tokens: int
     context_length: int
     has_chat_template: bool | None  # False: a plain one was used; None: the prompt was no chat
+    image_tokens: tuple[int, ...] = ()  # that each of its images takes of the prompt
 
 
 @dataclass(frozen=True, slots=True)

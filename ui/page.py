@@ -10,12 +10,12 @@ from core.core import Core
 from ui.panel import panel
 from ui.section import quiet
 from ui.snapshot import Watch
-from ui.tabs import ask, chat, classify, embed, fill, generate, models, ner
+from ui.tabs import ask, chat, classify, embed, fill, generate, models, ner, vision
 from ui.theme import head, theme
 from ui.words import i18n
 
 App = TypeVar("App")  # a FastAPI application; this room does not import FastAPI
-_TABS = (classify, ner, embed, generate, chat, ask, fill, models)
+_TABS = (classify, ner, embed, generate, chat, vision, ask, fill, models)
 # Gradio asks its queue for work a thousand times a second, which takes 5 % of a core that models could have.
 _POLL_S = 0.02  # what an event of the page waits at most before it begins
 _PROGRESS_POLL_S = 1.0  # of Gradio's own progress bars, of which there are none here

@@ -30,6 +30,7 @@ from core.worker.batching import Batcher, Job
 from core.worker.generation import prompts
 from core.worker.generation.answer import Job as GenerationJob
 from core.worker.generation.base import Generator
+from core.worker.generation.images import tokens_of
 from core.worker.generation.scheduler import Scheduler
 from core.worker.runtimes.base import ContextLost, LoadRequest
 from core.worker.runtimes.base import Runtime as LoadedModel
@@ -175,7 +176,11 @@ class Server:
             on_done=lambda done: self._on_text_thread(call_id, self._generated, call_id, done),
         )
         has_template = self._generator.codec.has_template if prompt.messages is not None else None
-        begun = {"prompt_tokens": len(job.prompt), "has_chat_template": has_template}
+        begun = {
+            "prompt_tokens": len(job.prompt),
+            "has_chat_template": has_template,
+            "image_tokens": tokens_of(job.images, job.prompt, self._generator.codec.size),
+        }
         self._send({"id": call_id, "event": {"begun": begun}})
         self._jobs[call_id] = job
         self._scheduler.add(job)

@@ -15,6 +15,7 @@ from core.types import Task
 from tests.fakes.hub import FakeHub
 from tests.fakes.models import write_model
 from tests.fakes.repositories import ENCODER, bert_config, write_repository
+from tests.fakes.seeing import SEES
 from tests.ui.serving import running
 
 CHROMIUM = "/usr/bin/chromium"
@@ -26,6 +27,8 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
+    "--use-fake-device-for-media-stream",  # a camera that shows a test picture
+    "--use-fake-ui-for-media-stream",  # and that the reader allows
 )
 NASTY = "<img src=x onerror=document.title='owned'>"  # a label that a careless page would run
 
@@ -77,9 +80,11 @@ async def served(models_dir: Path, hub: FakeHub, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="session")
 async def writing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """The address of a server whose `writer` writes what its prompt says (`tests/fakes/generator.py`)."""
+    """The address of a server whose `writer` writes what its prompt says (`tests/fakes/generator.py`); its `seer` also
+    says what it is shown (`tests/fakes/seeing.py`)."""
     models, data = tmp_path_factory.mktemp("writers"), tmp_path_factory.mktemp("writing")
-    write_repository(models / "writer", bert_config("LlamaForCausalLM", model_type="llama"), ENCODER)
+    for name, files in (("writer", None), ("seer", {SEES: "yes"})):
+        write_repository(models / name, bert_config("LlamaForCausalLM", model_type="llama"), ENCODER, files)
     async with running(data, program=("-m", "tests.fakes.program"), BERTH_MODELS_DIR=str(models)) as url:
         yield url
 

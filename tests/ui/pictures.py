@@ -87,8 +87,8 @@ async def set_temperature(page: Page, tab: str, value: float) -> None:
 
 async def say(page: Page, text: str) -> None:
     """A turn, to its end."""
-    await page.locator("#message").fill(text)
-    await page.locator("#message").press("Enter")
+    await page.locator("#message-chat").fill(text)
+    await page.locator("#message-chat").press("Enter")
     await expect(page.locator(".message.user .said").last).to_have_text(text)
     await expect(page.locator(".message.assistant .retry").last).to_be_visible()
     await expect(page.locator("#send-chat")).to_be_visible()

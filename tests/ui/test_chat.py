@@ -47,8 +47,8 @@ def questions(page: Page) -> Locator:
 
 
 async def send(page: Page, text: str) -> None:
-    await page.locator("#message").fill(text)
-    await page.locator("#message").press("Enter")
+    await page.locator("#message-chat").fill(text)
+    await page.locator("#message-chat").press("Enter")
 
 
 async def ask(page: Page, text: str, answer: str) -> None:
@@ -72,7 +72,7 @@ async def test_a_conversation_goes_on_and_survives_a_reload(place: Page) -> None
 
 
 async def test_enter_sends_and_shift_enter_breaks_the_line(place: Page) -> None:
-    field = place.locator("#message")
+    field = place.locator("#message-chat")
     await field.fill("first")
     await field.press("Shift+Enter")
     await field.press_sequentially("say:x")
@@ -106,7 +106,7 @@ async def test_escape_stops(place: Page, gate: Path) -> None:
     await send(place, f"then:wait:{gate}\ncount:2000")
     await expect(answers(place)).to_have_text("ab")
     opened = await asyncio.to_thread(gate.open, "wb")
-    await place.locator("#message").press("Escape")
+    await place.locator("#message-chat").press("Escape")
     await expect(place.locator("#send-chat")).to_be_visible()
     opened.close()
 
@@ -262,7 +262,7 @@ async def test_a_template_with_its_variables_and_a_system_prompt(place: Page, wr
 async def test_an_error_before_the_first_word_gives_the_message_back(place: Page) -> None:
     await send(place, "x" * 5000)
     await expect(place.locator("#result-chat .notice.error")).to_contain_text("longer than writer can take in")
-    await expect(place.locator("#message")).to_have_value("x" * 5000)
+    await expect(place.locator("#message-chat")).to_have_value("x" * 5000)
     await expect(answers(place)).to_have_count(0)
     await ask(place, "say:short", "short")
 

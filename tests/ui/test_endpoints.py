@@ -25,6 +25,10 @@ ENDPOINTS = {
     ],
     "/chat": [
         "message", "model", "system", "template", "variables", "language", "conversation_id", "keep",
+        "max_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop", "images",
+    ],
+    "/vision": [
+        "message", "images", "model", "system", "conversation_id", "keep",
         "max_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop",
     ],
     "/answer": ["question", "context", "model", "top_k"],

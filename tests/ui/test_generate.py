@@ -116,7 +116,7 @@ async def test_the_token_limit_and_stop_strings_end_a_text(place: Page) -> None:
 
 async def test_a_seed_that_is_no_number_is_told(place: Page) -> None:
     await unfold(place, "generate")
-    await place.get_by_label("Seed").fill("lucky")
+    await place.locator("#tab-generate").get_by_label("Seed").fill("lucky")
     await expect(place.locator("#options-generate .summary")).to_contain_text("seed lucky")
     await ask(place, "say:x")
     await expect(result(place, "generate").locator(".notice.error")).to_contain_text("`seed` must be a whole number")

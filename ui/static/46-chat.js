@@ -1,4 +1,4 @@
-// Chat: the messages of a conversation, the composer, and how full the context is.
+// Talk: the messages of a conversation, the composer, and how full the context is. Chat and Vision are made of it.
 
 /** What a message is on the page; `write` draws what it says by now. */
 berth.message = (message, act) => {
@@ -7,7 +7,8 @@ berth.message = (message, act) => {
   const text = isUser ? { box: el("div", { class: "said" }), write(words) { this.box.textContent = words; } } : berth.markdown();
   const about = el("span", { class: "about" });
   const actions = el("div", { class: "actions" });
-  const box = el("article", { class: `message ${message.role}`, "aria-label": isUser ? t("you") : t("the_answer") }, text.box, el("footer", {}, about, actions));
+  const pictures = message.images?.length ? el("div", { class: "pictures" }, message.images.map(berth.picture)) : null;
+  const box = el("article", { class: `message ${message.role}`, "aria-label": isUser ? t("you") : t("the_answer") }, pictures, text.box, el("footer", {}, about, actions));
   const write = () => {
     text.write(message.content);
     const ending = message.status === "interrupted" ? "cancelled" : message.finish_reason;
@@ -63,36 +64,39 @@ berth.meter = () => {
   return { box, show };
 };
 
-/** The field to write in: `send(text)` when it is sent. */
-berth.composer = (send, stop) => {
+/** The field to write in: `send(text)` when it is sent. `pictures` go with it. */
+berth.composer = (section, send, stop, pictures) => {
   const { el, t } = berth;
-  const field = el("textarea", { rows: "1", placeholder: t("chat_placeholder"), "aria-label": t("message"), id: "message" });
+  const field = el("textarea", { rows: "1", placeholder: t(`${section}_placeholder`), "aria-label": t("message"), id: `message-${section}` });
   const grow = () => {
     field.style.height = "auto";
     field.style.height = `${Math.min(200, field.scrollHeight + 2)}px`;
   };
   const go = () => {
     const text = field.value;
-    if (!text.trim() || document.body.classList.contains("running-chat")) return;
+    if (!text.trim() || pictures.isBusy() || document.body.classList.contains(`running-${section}`)) return;
     set("");
     send(text);
   };
   const set = (text) => {
     field.value = text;
     grow();
-    berth.seen("chat", ["message"], [text]);
+    berth.seen(section, ["message"], [text]);
   };
   field.addEventListener("input", () => {
     grow();
-    berth.seen("chat", ["message"], [field.value]);
+    berth.seen(section, ["message"], [field.value]);
   });
   berth.onEnter(field, go);
-  const box = el("div", { class: "composer" }, field,
-    berth.button(t("send"), go, "primary", { id: "send-chat" }), berth.button(t("stop"), stop, "quiet", { id: "stop-chat" }));
+  const box = el("div", { class: "composer" }, pictures.choose, field,
+    berth.button(t("send"), go, "primary", { id: `send-${section}`, class: "bb primary send" }),
+    berth.button(t("stop"), stop, "quiet", { id: `stop-${section}`, class: "bb quiet stop" }));
   return { box, field, set };
 };
 
-berth.panels.chat = ({ root, options, props, trigger, server, watch }) => {
+/** A conversation. `tasks`: one of which its model does; `frame`: what its messages are put into; `beside` makes what
+ *  stands beside it. */
+berth.talk = (section, { root, options, props, trigger, server, watch }, { tasks, frame, beside }) => {
   const { el, t } = berth;
   root.classList.add("chat");
   let now = { id: null, title: "", system: "", messages: [] }; // the conversation on the screen
@@ -102,11 +106,12 @@ berth.panels.chat = ({ root, options, props, trigger, server, watch }) => {
   const list = el("div", { class: "messages", role: "log", "aria-live": "off", tabindex: "0" });
   const above = el("div", { class: "above" });
   const meter = berth.meter();
-  const composer = berth.composer((text) => send(text), () => trigger("stop"));
-  const tell = (error) => above.replaceChildren(...(error ? [berth.errorNotice(error, berth.at.chat.model)] : []));
-  const side = berth.conversations({ server, tell, open: (id) => open(id), isOpen: (id) => id === now.id, gone: () => begin() });
+  const tell = (error) => above.replaceChildren(...(error ? [berth.errorNotice(error, berth.at[section].model)] : []));
+  const pictures = berth.pictures(section, root, tell);
+  const composer = berth.composer(section, (text) => send(text), () => trigger("stop"), pictures);
+  const side = beside({ server, tell, pictures, open: (id) => open(id), isOpen: (id) => id === now.id, gone: () => begin(), messages: () => now.messages });
   root.append(el("div", { class: "chat-sides" }, side.box,
-    el("div", { class: "talk" }, list, above, composer.box, el("div", { class: "under" }, el("span", { class: "aside" }, t("composer_hint")), meter.box))));
+    el("div", { class: "talk" }, list, above, pictures.strip, composer.box, el("div", { class: "under" }, el("span", { class: "aside" }, t("composer_hint")), meter.box))));
 
   const act = {
     retry: (answer) => {
@@ -117,7 +122,7 @@ berth.panels.chat = ({ root, options, props, trigger, server, watch }) => {
       if (run) return;
       const index = now.messages.indexOf(question);
       for (const gone of now.messages.splice(index)) drop(gone);
-      send(text, question.id);
+      send(text, question);
     },
   };
   const drop = (message) => {
@@ -134,22 +139,24 @@ berth.panels.chat = ({ root, options, props, trigger, server, watch }) => {
   /** What there is to do before anybody can chat: nothing, load what the catalogue has, or find a model. */
   const lack = () => {
     if (!berth.store.machine) return null; // not known yet
-    const { here, listed } = berth.choices(["text-generation"]);
+    const { here, listed } = berth.choices(tasks);
     if (here.length) return null;
     return listed.length ? "load" : "find";
   };
   const empty = () => {
-    const model = berth.at.chat.model ?? "";
-    const load = () => document.querySelector("#tab-chat .line .detail button")?.click();
+    const model = berth.at[section].model ?? "";
+    const load = () => document.querySelector(`#tab-${section} .line .detail button`)?.click();
     if (lack() === "load" && model) {
-      return berth.notice("empty", t("chat_no_model"), t("chat_load_hint", { model }), berth.button(t("load"), load, "primary"));
+      return berth.notice("empty", t(`${section}_no_model`), t("chat_load_hint", { model }), berth.button(t("load"), load, "primary"));
     }
     if (lack() === "find") {
-      return berth.notice("empty", t("chat_no_model"), t("chat_no_model_hint"),
+      return berth.notice("empty", t(`${section}_no_model`), t("chat_no_model_hint"),
         berth.button(t("chat_to_models"), () => document.getElementById("tab-models-button").click(), "primary"));
     }
-    return berth.notice("empty", t("chat_empty"), t("chat_empty_hint"), el("div", { class: "examples" },
-      options.examples[berth.lang].map((text) => el("button", { type: "button", class: "chip", onclick: () => send(text) }, text))));
+    return berth.notice("empty", t(`${section}_empty`), t(`${section}_empty_hint`), el("div", { class: "examples" },
+      options.examples[berth.lang].map(({ text, picture }) =>
+        el("button", { type: "button", class: "chip", onclick: () => send(text, null, picture ? [{ uri: picture }] : []) },
+          picture && el("img", { src: picture, alt: "" }), text))));
   };
   const redraw = () => {
     drawn.clear();
@@ -160,7 +167,7 @@ berth.panels.chat = ({ root, options, props, trigger, server, watch }) => {
   };
   const showMeter = () => {
     const last = now.messages.findLast((message) => message.prompt_tokens);
-    if (!run) meter.show((last?.prompt_tokens ?? 0) + (last?.completion_tokens ?? 0), last?.context_length ?? berth.describe(berth.at.chat.model ?? "").context_length);
+    if (!run) meter.show((last?.prompt_tokens ?? 0) + (last?.completion_tokens ?? 0), last?.context_length ?? berth.describe(berth.at[section].model ?? "").context_length);
   };
   /** What depends on whether there are messages, and which is the last. */
   const settle = () => {
@@ -169,17 +176,17 @@ berth.panels.chat = ({ root, options, props, trigger, server, watch }) => {
     if (hasNone) list.replaceChildren(empty());
     else notice?.remove();
     showMeter();
-    berth.conversation = now.id;
-    berth.at.chat.messages = now.messages;
-    berth.seen("chat", [], []);
-    if (berth.tab === "chat") berth.address();
+    berth.conversation[section] = now.id;
+    berth.at[section].messages = now.messages;
+    berth.seen(section, [], []);
+    if (berth.tab === section) berth.address();
     side.mark();
   };
 
-  berth.systemOf = () => now.system;
+  if (section === "chat") berth.systemOf = () => now.system;
   const begin = () => {
     now = { id: null, title: "", system: "", messages: [] };
-    berth.frame.use();
+    frame.use();
     tell(null);
     redraw();
     composer.field.focus();
@@ -190,26 +197,34 @@ berth.panels.chat = ({ root, options, props, trigger, server, watch }) => {
       const told = await server.conversation(id);
       if (told.error) return tell(told.error);
       now = told.conversation;
+      for (const { images } of now.messages) for (const image of images) image.read = () => server.image({ conversation: id, key: image.key });
     }
-    berth.frame.use();
+    frame.use();
     tell(null);
     redraw();
   };
 
-  const send = (text, replaces = null) => {
+  /** `old` is the message that this one takes the place of, with its pictures. */
+  const send = async (text, old = null, images = old?.images ?? pictures.take()) => {
     if (run || !text.trim()) return;
-    const question = { id: null, role: "user", content: text };
+    const question = { id: null, role: "user", content: text, images };
     const answer = { id: null, role: "assistant", content: "", isRunning: true };
     run = { conversation: now, question, answer };
     now.messages.push(question, answer);
     tell(null);
-    document.body.classList.add("running-chat");
+    document.body.classList.add(`running-${section}`);
     add(question);
     add(answer);
     settle();
     toEnd();
-    now.system = berth.frame.system?.() ?? now.system; // it stays with the conversation
-    props.value = { message: text, conversation: now.id, replaces: now.id ? replaces : null, language: berth.lang, ...berth.frame.values(), at: Date.now() };
+    now.system = frame.system?.() ?? now.system; // it stays with the conversation
+    const given = { message: text, conversation: now.id, replaces: now.id ? old?.id ?? null : null, language: berth.lang, ...frame.values(), at: Date.now() };
+    try {
+      await Promise.all(images.map(berth.seePicture));
+    } catch (error) {
+      return end({ stage: "error", error });
+    }
+    props.value = { ...given, images: images.map(({ uri }) => uri) };
     trigger("send");
   };
 
@@ -220,6 +235,7 @@ berth.panels.chat = ({ root, options, props, trigger, server, watch }) => {
       context_length: reply.context_length, tokens_per_s: reply.tokens_per_s, finish_reason: reply.finish_reason, id: reply.answer_id,
     });
     question.id = reply.question_id;
+    question.images.forEach((image, index) => (image.tokens = reply.image_tokens.at(index - question.images.length)));
     if (!conversation.id && reply.conversation_id) {
       conversation.id = reply.conversation_id;
       if (conversation === now) settle();
@@ -227,6 +243,7 @@ berth.panels.chat = ({ root, options, props, trigger, server, watch }) => {
     if (reply.dropped_messages) answer.note = t("chat_dropped", { n: reply.dropped_messages });
     else if (reply.has_chat_template === false) answer.note = t("chat_plain_template", { model: reply.model });
     if (conversation !== now) return;
+    if (question.images.length) side.mark();
     const isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 48;
     drawn.get(answer)?.write();
     meter.show(reply.prompt_tokens + reply.tokens, reply.context_length);
@@ -239,12 +256,15 @@ berth.panels.chat = ({ root, options, props, trigger, server, watch }) => {
     run = null;
     answer.isRunning = false;
     if (value.stage !== "done") answer.status = "interrupted";
-    document.body.classList.remove("running-chat");
+    document.body.classList.remove(`running-${section}`);
     above.replaceChildren();
     if (value.stage === "error" || value.stage === "empty") {
       if (!answer.content) { // nothing came of it: the message is put back to be sent again
         for (const gone of conversation.messages.splice(conversation.messages.indexOf(question))) drop(gone);
-        if (conversation === now && !composer.field.value) composer.set(question.content);
+        if (conversation === now && !composer.field.value) {
+          composer.set(question.content);
+          pictures.put(question.images);
+        }
       }
       if (value.error) tell(value.error);
     } else if (answer.note) above.replaceChildren(berth.notice("hint", null, answer.note));
@@ -279,16 +299,20 @@ berth.panels.chat = ({ root, options, props, trigger, server, watch }) => {
   });
   let lacked = null;
   berth.onModels(() => { // the first model, or the last, changes what an empty conversation says
-    const key = `${lack()} ${berth.at.chat.model}`;
+    const key = `${lack()} ${berth.at[section].model}`;
     if (key !== lacked && !now.messages.length) settle();
     else showMeter();
     lacked = key;
   });
-  const asked = berth.query.get("conversation");
+  const asked = berth.startTab === section && berth.query.get("conversation");
   if (asked) open(asked);
   else redraw();
   side.look();
-  server.templates(berth.lang).then((told) => {
+};
+
+berth.panels.chat = (panel) => {
+  berth.talk("chat", panel, { tasks: ["text-generation"], frame: berth.frame, beside: berth.conversations });
+  panel.server.templates(berth.lang).then((told) => {
     berth.templates = told.templates ?? [];
     berth.frame.offer?.(berth.templates);
   });

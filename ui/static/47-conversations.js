@@ -1,5 +1,5 @@
 // The list of conversations, and the frame that messages are put into: template, variables, system prompt.
-berth.conversation = null; // id of the one on the screen
+berth.conversation = {}; // section → id of the one on the screen
 
 /** The list: newest first, renamed and deleted in place, taken out and brought in as JSON. */
 berth.conversations = ({ server, tell, open, isOpen, gone }) => {

@@ -2,7 +2,7 @@
 berth.at = {}; // section → the values on the screen, the model's name among them
 berth.redraw = {}; // section → draws its code again
 berth.tab = berth.startTab = berth.query.get("tab") || "classify";
-for (const section of ["classify", "ner", "embed", "generate", "chat", "ask", "fill"]) berth.at[section] = {};
+for (const section of ["classify", "ner", "embed", "generate", "chat", "vision", "ask", "fill"]) berth.at[section] = {};
 
 /** Called by Gradio when anything in a section changes. */
 berth.seen = (section, names, values) => {
@@ -26,7 +26,7 @@ berth.address = () => {
   const model = berth.at[berth.tab]?.model;
   if (model) query.set("model", model);
   else query.delete("model");
-  if (berth.tab === "chat" && berth.conversation) query.set("conversation", berth.conversation);
+  if (berth.conversation[berth.tab]) query.set("conversation", berth.conversation[berth.tab]);
   else query.delete("conversation");
   history.replaceState(null, "", `${location.pathname}?${query.toString().replaceAll("%2F", "/")}`);
 };
@@ -58,6 +58,10 @@ berth.summaries = {
   ],
   chat: ({ max_tokens, temperature, seed }) => [
     berth.frame.named()?.title, berth.t("summary_tokens", { n: berth.count(max_tokens ?? 0) }),
+    berth.t("summary_temperature", { n: temperature }), seed?.trim() && berth.t("summary_seed", { n: seed.trim() }),
+  ],
+  vision: ({ max_tokens, temperature, seed }) => [
+    berth.t("summary_tokens", { n: berth.count(max_tokens ?? 0) }),
     berth.t("summary_temperature", { n: temperature }), seed?.trim() && berth.t("summary_seed", { n: seed.trim() }),
   ],
   ask: ({ top_k }) => [berth.t("summary_top", { n: top_k })],

@@ -7,6 +7,7 @@ with the same ids, and the scheduler keeps what was read of them without knowing
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -49,6 +50,15 @@ def spans(tokens: Sequence[int], size: int) -> Iterator[Span]:
         while index < len(tokens) and tokens[index] == tokens[start] + index - start:
             index += 1
         yield Span(start, number, place, index - start)
+
+
+def tokens_of(images: Sequence[Image], tokens: Sequence[int], size: int) -> list[int]:
+    """How many of `tokens` each of the images that are shown in them takes."""
+    taken, numbers = Counter[int](), [number_of(image["key"]) for image in images]
+    for span in spans(tokens, size):
+        taken[span.number] += span.count
+    shown = Counter(numbers)
+    return [taken[number] // shown[number] for number in numbers]
 
 
 def parts_of(message: Message) -> list[str | Image]:

@@ -1,0 +1,250 @@
+"""Pictures in a real browser, with a model that says what it is shown: size, and the colour of one corner."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+from playwright.async_api import Locator, Page, expect
+
+from tests.ui.conftest import Open
+from tests.ui.steps import choose, go_to, load
+from tests.ui.test_code import LANGUAGES, output, program
+
+pytestmark = pytest.mark.browser
+
+RED, BLUE = "48x32 #ff0000", "40x40 #0000ff"
+
+
+def png(width: int, height: int, colour: str) -> bytes:
+    made = BytesIO()
+    Image.new("RGB", (width, height), colour).save(made, "PNG")
+    return made.getvalue()
+
+
+def files(*pictures: bytes) -> list[Any]:
+    return [{"name": f"{index}.png", "mimeType": "image/png", "buffer": data} for index, data in enumerate(pictures)]
+
+
+RED_FILE, BLUE_FILE = png(48, 32, "#ff0000"), png(40, 40, "#0000ff")
+
+
+@pytest.fixture
+async def place(open_page: Open, writing: str) -> Page:
+    """The page, with the seer ready in Vision."""
+    page = await open_page(url=writing)
+    await load(page, "seer")
+    await go_to(page, "vision")
+    await choose(page, "vision", "seer")
+    return page
+
+
+def answers(page: Page, section: str = "vision") -> Locator:
+    return page.locator(f"#result-{section} .message.assistant .markdown")
+
+
+def strip(page: Page, section: str = "vision") -> Locator:
+    return page.locator(f"#result-{section} .strip img")
+
+
+async def send(page: Page, text: str, section: str = "vision") -> None:
+    await page.locator(f"#message-{section}").fill(text)
+    await page.locator(f"#message-{section}").press("Enter")
+
+
+async def ask(page: Page, text: str, answer: str, section: str = "vision") -> None:
+    """A turn, to its end."""
+    await send(page, text, section)
+    await expect(answers(page, section).last).to_have_text(answer)
+    await expect(page.locator(f"#send-{section}")).to_be_visible()
+
+
+async def give(page: Page, pictures: Sequence[bytes], section: str = "vision") -> None:
+    await page.locator(f"#pictures-{section}").set_input_files(files(*pictures))
+    await expect(strip(page, section)).to_have_count(len(pictures))
+
+
+async def test_a_picture_is_talked_about_and_the_talk_survives_a_reload(place: Page) -> None:
+    await give(place, [RED_FILE])
+    await ask(place, "look", RED)
+    await expect(strip(place)).to_have_count(0)
+    await expect(place.locator("#result-vision .seen figcaption")).to_have_text("48 × 32 pixels · 4 tokens")
+    await ask(place, "look", RED)  # the same picture, from the conversation
+    await expect(place.locator("#result-vision .seen img")).to_have_count(1)
+    assert "tab=vision&model=seer&conversation=" in place.url
+    await place.reload()
+    await expect(answers(place)).to_have_text([RED, RED])
+    shown = place.locator("#result-vision .seen img")
+    await expect(shown).to_have_js_property("naturalWidth", 48)
+    await ask(place, "look", RED)
+
+
+async def test_several_pictures_in_a_message_and_over_a_conversation(place: Page) -> None:
+    await give(place, [RED_FILE, BLUE_FILE])
+    await ask(place, "look", f"{RED} {BLUE}")
+    await give(place, [BLUE_FILE])
+    await ask(place, "look", f"{RED} {BLUE} {BLUE}")
+    await expect(place.locator("#result-vision .seen img")).to_have_count(3)
+
+
+async def test_a_picture_can_be_left_out_again(place: Page) -> None:
+    await give(place, [RED_FILE, BLUE_FILE])
+    await place.get_by_role("button", name="Remove this picture").first.click()
+    await expect(strip(place)).to_have_count(1)
+    await ask(place, "look", BLUE)
+
+
+async def test_pictures_are_pasted_and_dropped(place: Page) -> None:
+    handed = """([kind, data]) => {
+        const bytes = Uint8Array.from(atob(data), (each) => each.charCodeAt(0));
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([bytes], "picture.png", { type: "image/png" }));
+        const target = document.querySelector(kind === "drop" ? "#result-vision .drop" : "#message-vision");
+        const how = { dataTransfer: transfer, clipboardData: transfer, bubbles: true, cancelable: true };
+        target.dispatchEvent(kind === "drop" ? new DragEvent("drop", how) : new ClipboardEvent("paste", how));
+    }"""
+    await place.evaluate(handed, ["paste", base64.b64encode(RED_FILE).decode()])
+    await expect(strip(place)).to_have_count(1)
+    await place.evaluate(handed, ["drop", base64.b64encode(BLUE_FILE).decode()])
+    await expect(strip(place)).to_have_count(2)
+    await ask(place, "look", f"{RED} {BLUE}")
+
+
+async def test_a_picture_is_taken_with_the_camera(place: Page) -> None:
+    await place.get_by_role("button", name="Use the camera").click()
+    await expect(place.locator(".camera video")).to_be_visible()
+    await place.get_by_role("button", name="Take the picture").click()
+    await expect(strip(place)).to_have_count(1)
+    await expect(place.locator(".camera")).to_be_hidden()
+    await send(place, "look")
+    await expect(answers(place)).to_contain_text("x")
+    await expect(place.locator("#send-vision")).to_be_visible()
+
+
+async def test_a_heavy_photo_is_made_lighter(place: Page) -> None:
+    noise = Image.effect_noise((3000, 1500), 120).convert("RGB")
+    made = BytesIO()
+    noise.save(made, "PNG")
+    assert len(made.getvalue()) > 1_000_000
+    await give(place, [made.getvalue()])
+    await send(place, "look")
+    await expect(answers(place)).to_contain_text("2048x1024 #")
+    await expect(place.locator("#send-vision")).to_be_visible()
+
+
+async def test_what_is_no_picture_is_told_and_nothing_is_lost(place: Page) -> None:
+    fake = {"name": "fake.png", "mimeType": "image/png", "buffer": b"<svg xmlns='http://www.w3.org/2000/svg'></svg>"}
+    await place.locator("#pictures-vision").set_input_files([fake])
+    await expect(strip(place)).to_have_count(1)
+    await send(place, "look at this")
+    await expect(place.locator("#result-vision .notice.error")).to_contain_text("an SVG drawing")
+    await expect(place.locator("#message-vision")).to_have_value("look at this")
+    await expect(strip(place)).to_have_count(1)
+
+
+async def test_too_many_pictures_are_told(place: Page) -> None:
+    await place.locator("#pictures-vision").set_input_files(files(*[RED_FILE] * 9))
+    await expect(strip(place)).to_have_count(8)
+    await expect(place.locator("#result-vision .notice.error")).to_contain_text("8 pictures")
+
+
+async def test_retry_and_edit_keep_the_pictures(place: Page) -> None:
+    await give(place, [RED_FILE])
+    await ask(place, "look", RED)
+    await place.reload()  # the page has its pictures from the server now
+    await expect(answers(place)).to_have_text([RED])
+    await place.locator("#result-vision .message.assistant .retry").click()
+    await expect(answers(place)).to_have_text([RED])
+    await expect(place.locator("#send-vision")).to_be_visible()
+    await place.locator("#result-vision .message.user").hover()
+    await place.locator("#result-vision .message.user").get_by_role("button", name="Edit").click()
+    await place.locator(".editor textarea").fill("say:edited")
+    await place.locator(".editor textarea").press("Enter")
+    await expect(answers(place)).to_have_text(["edited"])
+    await expect(place.locator("#result-vision .message.user img")).to_have_count(1)
+
+
+async def test_a_picture_grows_and_shrinks(place: Page) -> None:
+    await give(place, [png(40, 400, "#00ff00")])
+    await ask(place, "look", "40x400 #00ff00")
+    picture = place.locator("#result-vision .message.user .picture")
+    small = (await picture.bounding_box() or {})["height"]
+    await picture.click()
+    assert (await picture.bounding_box() or {})["height"] > small
+    await picture.click()
+    assert (await picture.bounding_box() or {})["height"] == small
+
+
+async def test_stop_and_a_new_conversation(place: Page, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "gate")
+    await give(place, [RED_FILE])
+    await send(place, f"then:wait:{tmp_path / 'gate'}\ncount:500")
+    await expect(answers(place)).to_contain_text("ab")
+    await place.locator("#stop-vision").click()
+    (tmp_path / "gate").write_text("")
+    await expect(place.locator("#send-vision")).to_be_visible()
+    await place.locator("#new-vision").click()
+    await expect(answers(place)).to_have_count(0)
+    await expect(place.locator("#result-vision .seen img")).to_have_count(0)
+    await ask(place, "look", "nothing")
+
+
+async def test_chat_takes_pictures_when_its_model_sees(place: Page) -> None:
+    await load(place, "writer")
+    await go_to(place, "chat")
+    await choose(place, "chat", "writer")
+    await expect(place.locator("#tab-chat .add-picture")).to_be_hidden()
+    await choose(place, "chat", "seer")
+    await expect(place.locator("#tab-chat .add-picture")).to_be_visible()
+    await give(place, [RED_FILE, BLUE_FILE], "chat")
+    await ask(place, "look", f"{RED} {BLUE}", "chat")
+    await expect(place.locator("#result-chat .message.user img")).to_have_count(2)
+
+
+async def test_a_conversation_with_pictures_is_taken_out_and_brought_in(place: Page, tmp_path: Path) -> None:
+    await give(place, [RED_FILE])
+    await ask(place, "look", RED)
+    await go_to(place, "chat")
+    await choose(place, "chat", "seer")
+    await place.reload()
+    line = place.locator(".conversations li").first
+    await line.locator("summary").click()
+    async with place.expect_download() as told:
+        await line.get_by_role("button", name="Export").click()
+    await (await told.value).save_as(tmp_path / "talk.json")
+    assert json.loads((tmp_path / "talk.json").read_text())
+    await place.locator("#bring-in").set_input_files(tmp_path / "talk.json")
+    await expect(answers(place, "chat")).to_have_text([RED])
+    await expect(place.locator("#result-chat .message.user img")).to_have_js_property("naturalWidth", 48)
+    await ask(place, "look", RED, "chat")
+
+
+async def test_the_programs_look_as_the_page_does(place: Page, tmp_path: Path) -> None:
+    (tmp_path / "picture.png").write_bytes(RED_FILE)
+    await give(place, [RED_FILE])
+    await ask(place, "look", RED)
+    told = {}
+    for language in (*LANGUAGES, "openai"):
+        told[language] = await output(language, await program(place, "vision", language), tmp_path)
+    assert json.loads(told.pop("curl"))["response"] == RED
+    assert told == dict.fromkeys(("Python", "gradio_client", "JavaScript", "openai"), RED)
+
+
+async def test_what_is_deleted_is_gone_from_the_disk(place: Page, writing: str) -> None:
+    await give(place, [png(20, 20, "#123456")])
+    await ask(place, "look", "20x20 #123456")
+    async with httpx.AsyncClient(base_url=writing) as client:
+        listed = (await client.get("/api/v4/conversations")).json()["items"]
+        shown = (await client.get(f"/api/v4/conversations/{listed[0]['id']}")).json()
+        [image] = shown["messages"][0]["images"]
+        assert (await client.get(image["url"])).status_code == 200
+        assert (await client.delete(f"/api/v4/conversations/{listed[0]['id']}")).status_code == 200
+        assert (await client.get(image["url"])).status_code == 404

@@ -1,0 +1,177 @@
+// Pictures: chosen, dropped, pasted or taken, made light enough to send, and shown beside the talk about them.
+const LONGEST = 2048; // pixels of the longer side of a picture that is made lighter
+const LIGHT = 1_000_000; // bytes of a file that is sent as it is
+const HEAVY = 6_000_000; // of one that the browser cannot make lighter
+const MOST = 8; // in one message
+
+/** The file as {uri, width, height}. Throws an error that can be told. */
+const readPicture = async (file) => {
+  const asItIs = () => new Promise((done, fail) => {
+    const reader = new FileReader();
+    reader.onload = () => done(reader.result);
+    reader.onerror = () => fail(reader.error);
+    reader.readAsDataURL(file);
+  });
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file);
+  } catch { // no picture, or of a kind that the server may still know and can name
+    if (file.size > HEAVY) throw { type: "invalid_image", message: file.name };
+    return { uri: await asItIs() };
+  }
+  const { width, height } = bitmap;
+  if (file.size <= LIGHT) return { uri: await asItIs(), width, height };
+  const scale = Math.min(1, LONGEST / Math.max(width, height));
+  const canvas = berth.el("canvas", { width: Math.round(width * scale), height: Math.round(height * scale) });
+  canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  return { uri: canvas.toDataURL("image/jpeg", 0.92), width: canvas.width, height: canvas.height };
+};
+
+/** Makes sure that a picture of a conversation is here. Throws the server's error. */
+berth.seePicture = async (picture) => {
+  if (picture.uri) return;
+  const told = await picture.read();
+  if (told.error) throw told.error;
+  picture.uri = told.uri;
+};
+
+/** A picture as it stands in a message; a click shows it larger. */
+berth.picture = (picture) => {
+  const { el, t } = berth;
+  const image = el("img", { alt: t("picture"), width: picture.width, height: picture.height });
+  const grow = () => button.classList.toggle("large");
+  const button = el("button", { type: "button", class: "picture", onclick: grow, title: t("picture_grow") }, image);
+  berth.seePicture(picture).then(() => (image.src = picture.uri), (error) => button.replaceWith(berth.errorNotice(error)));
+  return button;
+};
+
+/** The pictures of the next message. `strip` shows them, `choose` is the button that adds one; `place` takes what is
+ *  dropped on it. */
+berth.pictures = (section, place, tell) => {
+  const { el, t } = berth;
+  let held = [], reading = 0;
+  const strip = el("div", { class: "strip", hidden: true });
+  const listeners = new Set();
+  const file = el("input", { type: "file", accept: "image/*", multiple: true, hidden: true, id: `pictures-${section}`, onchange: () => {
+    add([...file.files]);
+    file.value = "";
+  } });
+  const choose = el("span", { class: "choose" }, file,
+    berth.button(t("add_picture"), () => file.click(), "quiet", { class: "bb quiet add-picture" }));
+  const put = (pictures) => {
+    held = pictures;
+    strip.hidden = !held.length;
+    strip.replaceChildren(...held.map((picture) => el("figure", {}, berth.picture(picture),
+      berth.button("×", () => put(held.filter((each) => each !== picture)), "quiet", { "aria-label": t("remove_picture"), title: t("remove_picture") }))));
+    listeners.forEach((listener) => listener());
+  };
+  const add = async (files) => {
+    const room = MOST - held.length;
+    if (files.length > room) tell({ type: "invalid_request", message: t("too_many_pictures", { n: MOST }) });
+    reading += 1;
+    for (const each of files.slice(0, Math.max(0, room))) {
+      try {
+        put([...held, await readPicture(each)]);
+      } catch (error) {
+        tell(error.type ? error : { type: "invalid_image", message: each.name });
+      }
+    }
+    reading -= 1;
+  };
+  const picturesOf = (transfer) => [...(transfer?.files ?? [])].filter((each) => each.type.startsWith("image/"));
+  const isAble = () => berth.sees(berth.at[section].model);
+  document.addEventListener("paste", (event) => {
+    const found = picturesOf(event.clipboardData);
+    if (berth.tab !== section || !found.length || !isAble()) return;
+    event.preventDefault();
+    add(found);
+  });
+  place.addEventListener("dragover", (event) => {
+    if (!isAble() || ![...event.dataTransfer.items].some((each) => each.kind === "file")) return;
+    event.preventDefault();
+    place.classList.add("is-over");
+  });
+  place.addEventListener("dragleave", (event) => place.contains(event.relatedTarget) || place.classList.remove("is-over"));
+  place.addEventListener("drop", (event) => {
+    place.classList.remove("is-over");
+    if (!isAble()) return;
+    event.preventDefault();
+    const files = [...event.dataTransfer.files];
+    if (files.length) add(files);
+  });
+  berth.onModels(() => choose.classList.toggle("is-able", isAble()));
+  const take = () => {
+    const taken = held;
+    put([]);
+    return taken;
+  };
+  return { strip, choose, add, put, take, isBusy: () => reading > 0, held: () => held, onChange: (listener) => listeners.add(listener) };
+};
+
+/** Whether a model reads pictures in a chat. */
+berth.sees = (name) => {
+  const entry = berth.store.catalog.find((each) => each.name === name);
+  return (berth.store.models.get(name)?.tasks ?? [entry?.task]).includes("image-text-to-text");
+};
+
+/** The camera, in place: `taken(file)` for a picture that is taken. */
+const camera = (taken, tell) => {
+  const { el, t } = berth;
+  const box = el("div", { class: "camera", hidden: true });
+  let stream = null;
+  const close = () => {
+    stream?.getTracks().forEach((track) => track.stop());
+    stream = null;
+    box.hidden = true;
+    box.replaceChildren();
+  };
+  const open = async () => {
+    if (stream) return close();
+    try {
+      stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    } catch {
+      return tell({ type: "no_camera", message: t("no_camera_hint") });
+    }
+    const video = el("video", { autoplay: true, muted: true, playsinline: true, "aria-label": t("camera") });
+    video.srcObject = stream;
+    const shoot = () => {
+      const canvas = el("canvas", { width: video.videoWidth, height: video.videoHeight });
+      canvas.getContext("2d").drawImage(video, 0, 0);
+      canvas.toBlob((blob) => taken(new File([blob], "camera.jpg", { type: blob.type })), "image/jpeg", 0.92);
+      close();
+    };
+    const button = berth.button(t("shoot"), shoot, "primary", { disabled: true });
+    video.addEventListener("loadeddata", () => (button.disabled = false));
+    box.replaceChildren(video, el("div", { class: "actions" }, button, berth.button(t("cancel"), close)));
+    box.hidden = false;
+  };
+  return { box, open };
+};
+
+/** What stands beside the talk in Vision: where pictures come in, those of the next message, those talked about. */
+berth.pane = ({ pictures, tell, gone, messages }) => {
+  const { el, t } = berth;
+  const shot = camera((file) => pictures.add([file]), tell);
+  const drop = el("div", { class: "drop" },
+    el("p", {}, t("drop_hint")),
+    el("div", { class: "actions" },
+      berth.button(t("choose_picture"), () => document.getElementById("pictures-vision").click(), "primary"),
+      navigator.mediaDevices && berth.button(t("take_picture"), () => shot.open())));
+  const seen = el("div", { class: "seen" });
+  const again = berth.button(t("new_conversation"), gone, "quiet", { id: "new-vision" });
+  const caption = (picture) => [
+    picture.width && t("picture_size", { width: berth.count(picture.width), height: berth.count(picture.height) }),
+    picture.tokens && t("how_tokens", { n: berth.count(picture.tokens) }),
+  ].filter(Boolean).join(" · ");
+  const mark = () => {
+    const shown = messages().flatMap((message) => message.images ?? []);
+    seen.replaceChildren(...[...shown].reverse().map((picture) =>
+      el("figure", {}, berth.picture(picture), el("figcaption", {}, caption(picture)))));
+    again.hidden = !messages().length;
+  };
+  const box = el("aside", { class: "pane" }, drop, shot.box, seen, again);
+  return { box, mark, look: () => {} };
+};
+
+berth.panels.vision = (panel) =>
+  berth.talk("vision", panel, { tasks: ["image-text-to-text"], frame: { values: () => ({}), use: () => {} }, beside: berth.pane });

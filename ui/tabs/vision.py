@@ -1,0 +1,118 @@
+"""Vision: pictures, and a conversation about them beside."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import gradio as gr
+from gradio.events import api
+
+from core.chat.types import ChatTurn
+from core.core import Core
+from core.types import Task
+from ui.conversations import server_functions
+from ui.guard import guarded, owner_of
+from ui.pace import Paced
+from ui.panel import panel
+from ui.sampling import sampling_fields
+from ui.section import quiet
+from ui.streaming import StreamingSection
+from ui.talk import page_answer, plain_answer, sampling_given
+
+EXAMPLES = {  # picture of the starter's samples, question
+    "en": [
+        ("three-shapes", "What shapes are in the picture?"),
+        ("six", "How many are there?"),
+        ("hearts", "What colour are they?"),
+    ],
+    "ko": [
+        ("three-shapes", "사진에 어떤 도형이 있어?"),
+        ("six", "모두 몇 개야?"),
+        ("hearts", "무슨 색이야?"),
+    ],
+}
+
+
+def build(page: gr.Blocks, core: Core, feed: gr.HTML) -> None:
+    section = StreamingSection(page, core, feed, "vision", (Task.IMAGE_TEXT_TO_TEXT,))
+    with section.tab(), gr.Column(elem_classes="side-chat"):
+        talk = panel(
+            "vision",
+            options={"examples": _examples(core)},
+            events=("send", "stop"),
+            server_functions=server_functions(core),
+            elem_id="result-vision",
+        )
+        with section.options():
+            options = sampling_fields(several=False, max_tokens=512, top_k=0, penalty=1.0)
+        panel("code", options={"section": "vision"}, elem_id="code-vision")
+
+    async def send(request: gr.Request, model: str, given: dict[str, Any], *values: Any) -> AsyncIterator[Any]:
+        knobs = dict(zip(options, values, strict=True))
+        answer = partial(page_answer, core, owner_of(request), Task.IMAGE_TEXT_TO_TEXT, model, given, knobs)
+        async with contextlib.aclosing(section.followed(request, model, answer)) as shown:
+            async for each in shown:
+                yield each
+
+    talk.send(send, [section.line, talk, *options.values()], [talk], **quiet("vision"))
+    section.wire_stop(talk.stop)
+    section.tell_browser(options)
+
+
+def _examples(core: Core) -> dict[str, list[dict[str, str]]]:
+    """Those whose pictures came along."""
+    samples = core.settings.starter_dir / "vision" / "samples"
+    found: dict[str, list[dict[str, str]]] = {}
+    for language, examples in EXAMPLES.items():
+        paths = [(samples / f"{name}.png", text) for name, text in examples]
+        found[language] = [{"text": text, "picture": _uri(path.read_bytes())} for path, text in paths if path.is_file()]
+    return found
+
+
+def _uri(data: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+
+
+def publish(core: Core) -> None:
+    """The endpoint for programs."""
+
+    @guarded
+    async def vision(
+        message: str,
+        images: list[str],
+        request: gr.Request,
+        model: str | None = None,
+        system: str | None = None,
+        conversation_id: str | None = None,
+        keep: bool = False,
+        max_tokens: int = 512,
+        temperature: float = 0.7,
+        top_p: float = 0.9,
+        top_k: int = 0,
+        repetition_penalty: float = 1.0,
+        seed: int | None = None,
+        stop: list[str] | None = None,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The answer to `message` about `images`, pictures in base64 or as data: URIs. Streams.
+
+        With `keep`, the turn begins a conversation, whose `conversation_id` is told; the next message, sent with it,
+        needs no picture. Each step holds `result`, the answer as far as it is written, with tokens and milliseconds.
+        """
+        turn = ChatTurn(
+            message=message,
+            model=model,
+            sampling=sampling_given(max_tokens, temperature, top_p, top_k, repetition_penalty, seed, stop),
+            system=system,
+            is_kept=keep or conversation_id is not None,
+            conversation_id=conversation_id,
+            task=Task.IMAGE_TEXT_TO_TEXT,
+        )
+        async with contextlib.aclosing(Paced(plain_answer(core, turn, owner_of(request), images)).follow()) as shown:
+            async for each in shown:
+                yield each
+
+    api(vision, api_name="vision")

@@ -1,0 +1,116 @@
+"""A turn of a conversation while it is answered, as the page and its clients are told of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from typing import Any
+
+from core.chat.types import ChatBegun, ChatEnded, ChatTurn
+from core.core import Core
+from core.errors import InvalidRequest
+from core.sampling import parse_sampling
+from core.types import Delta, Image, Sampling, Task
+from ui.pace import Look
+from ui.sampling import sampling_of
+from ui.written import Written
+
+_TOLD = ("model", "revision", "prompt_tokens", "context_length", "first_token_ms", "total_ms", "tokens_per_s")
+
+
+class Said:
+    """The answer as far as it is written, and where it is kept."""
+
+    def __init__(self) -> None:
+        self.written = Written()
+        self.begun: ChatBegun | None = None
+        self.ended: ChatEnded | None = None
+
+    def take(self, item: ChatBegun | Delta | ChatEnded) -> None:
+        if isinstance(item, ChatBegun):
+            self.begun = item
+            self.written.take(item.begun)
+        elif isinstance(item, Delta):
+            self.written.take(item)
+        else:
+            self.ended = item
+
+    def plain(self) -> dict[str, Any]:
+        told = self.written.plain()
+        begun, ended = self.begun, self.ended
+        return {
+            **{name: told[name] for name in _TOLD},
+            "result": told["result"][0],
+            "tokens": ended.usage.completion_tokens if ended else told["tokens"][0],
+            "finish_reason": told["finish_reasons"][0],
+            "has_chat_template": begun.begun.has_chat_template if begun else None,
+            "image_tokens": list(begun.begun.image_tokens) if begun else [],
+            "dropped_messages": begun.dropped_messages if begun else 0,
+            "conversation_id": begun.conversation_id if begun else None,
+            "question_id": ended.question_id if ended else None,
+            "answer_id": ended.answer_id if ended else None,
+        }
+
+    def look(self) -> dict[str, Any]:
+        return {"stage": "done" if self.ended else "writing", "reply": self.plain()}
+
+
+async def answered(core: Core, turn: ChatTurn, owner: str, images: Any) -> AsyncGenerator[Said]:
+    """The same object after each step of the model. `images`: base64 or data: URIs."""
+    turn = replace(turn, images=await _read(core, images))
+    said = Said()
+    async with contextlib.aclosing(core.chat.reply(turn, owner)) as items:
+        async for item in items:
+            said.take(item)
+            yield said
+
+
+async def _read(core: Core, images: Any) -> tuple[Image, ...]:
+    if not images:
+        return ()
+    if not isinstance(images, list) or not all(isinstance(each, str) for each in images):
+        raise InvalidRequest("`images` must be a list of pictures, each in base64 or as a data: URI.")
+    return await core.images.read("images", images)
+
+
+async def page_answer(
+    core: Core, owner: str, task: Task, model: str, given: dict[str, Any], knobs: dict[str, Any]
+) -> AsyncGenerator[Look]:
+    """What the page shows of the turn `given`, as `ui/static/46-chat.js` sends it."""
+    turn = ChatTurn(
+        message=str(given.get("message") or ""),
+        model=model or None,
+        sampling=sampling_of(**knobs),
+        template=given.get("template") or None,
+        variables=given.get("variables") or {},
+        language=given.get("language"),
+        system=given.get("system"),
+        is_kept=True,
+        conversation_id=given.get("conversation"),
+        replaces=given.get("replaces"),
+        task=task,
+    )
+    async with contextlib.aclosing(answered(core, turn, owner, given.get("images"))) as steps:
+        async for said in steps:
+            yield said.look
+
+
+async def plain_answer(core: Core, turn: ChatTurn, owner: str, images: Any) -> AsyncGenerator[Look]:
+    """What a client is told."""
+    async with contextlib.aclosing(answered(core, turn, owner, images)) as steps:
+        async for said in steps:
+            yield said.plain
+
+
+def sampling_given(
+    max_tokens: int,
+    temperature: float,
+    top_p: float,
+    top_k: int,
+    repetition_penalty: float,
+    seed: int | None,
+    stop: list[str] | None,
+) -> Sampling:
+    fields: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "top_k": top_k}
+    return parse_sampling({**fields, "repetition_penalty": repetition_penalty, "seed": seed, "stop": stop})
