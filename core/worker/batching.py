@@ -17,7 +17,7 @@ from threading import Condition, get_ident
 
 import numpy as np
 
-from core.errors import BerthError, InternalError
+from core.errors import BerthError, InsufficientMemory, InternalError
 from core.limits import BATCH_ROWS
 from core.worker.runtimes.base import ContextLost, Runtime
 from core.worker.tasks.base import Prepared
@@ -194,6 +194,8 @@ class Batcher:
             for job in {id(job): job for job, _ in batch}.values():
                 job.model_s += taken
         if error is not None and len(batch) > 1:
+            if isinstance(error, InsufficientMemory):
+                log.warning("no memory for %d rows at once: they are run in halves", len(batch))
             middle = len(batch) // 2
             self._pass(batch[:middle])
             self._pass(batch[middle:])

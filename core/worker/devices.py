@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import logging
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -11,10 +13,18 @@ import torch
 from core.errors import InsufficientMemory, LoadFailed
 from core.worker.runtimes.base import ContextLost
 
+log = logging.getLogger(__name__)
+
 Result = TypeVar("Result")
 
-_LOST = ("CUDA error", "device-side assert", "CUBLAS_STATUS", "CUDNN_STATUS", "cuDNN error", "illegal memory access")
-_FULL = ("out of memory", "can't allocate memory", "Failed to allocate memory", "bad allocation", "std::bad_alloc")
+_LOST = ("CUDA error", "CUDA failure", "device-side assert", "CUBLAS_STATUS", "CUDNN_STATUS", "cuDNN error",
+         "illegal memory access")  # fmt: skip
+_FULL = re.compile(
+    "out of memory|can't allocate memory|Failed to allocate memory|bad allocation|bad_alloc"
+    "|CU(BLAS|DNN)_STATUS_ALLOC_FAILED"
+    "|could not create a primitive$"
+)
+_ONEDNN = "could not create a primitive"  # on a CPU, whatever it lacks; of a wrong shape it says more
 
 
 def pick_device(wanted: str) -> str:
@@ -51,7 +61,7 @@ def is_full(error: BaseException) -> bool:
     """Whether `error` says that the device's memory is used up."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return _is_of_a_runtime(error) and any(sign in str(error) for sign in _FULL)
+    return _is_of_a_runtime(error) and _FULL.search(str(error)) is not None
 
 
 def is_lost(error: BaseException) -> bool:
@@ -75,17 +85,19 @@ def guarded(call: Callable[[], Result], device: str, doing: str) -> Result:
     The caught error keeps the frames of the call alive, and with them their tensors: memory is only freed, and
     the typed error only raised, after it is gone.
     """
-    lost = ""
     try:
         return call()
     except Exception as error:
-        if not is_full(error):
-            if not is_lost(error):
-                raise
-            lost = str(error).splitlines()[0]
-    if lost:
-        raise ContextLost(lost)
-    gc.collect()
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        was_lost = not is_full(error)
+        if was_lost and not is_lost(error):
+            raise
+    if was_lost:
+        raise ContextLost(said)
+    log.warning("out of memory while %s: %s", doing, said)
+    if said == _ONEDNN:  # it keeps in mind that it could not, and never tries that shape again
+        torch.backends.mkldnn.set_flags(_enabled=False)
+    gc.collect(1)  # what the pass made is young; all of the libraries would take a tenth of a second, for each half
     if device.startswith("cuda"):
         torch.cuda.empty_cache()
     raise out_of_memory(device, doing)

@@ -23,7 +23,7 @@ from threading import Lock, Thread
 from typing import Any, cast
 
 from core import wire
-from core.errors import BerthError, InternalError, TaskNotSupported
+from core.errors import BerthError, InsufficientMemory, InternalError, TaskNotSupported
 from core.types import Quantization, Runtime, Task
 from core.worker import runtimes, tasks
 from core.worker.batching import Batcher, Job
@@ -110,6 +110,10 @@ class Server:
         if isinstance(error, ContextLost):
             log.error("the device's context is lost: %s", error)
             os._exit(CONTEXT_LOST)
+        if isinstance(error, MemoryError):
+            error = InsufficientMemory(
+                "Out of memory while reading the texts. Unload another model, or send less at once."
+            )
         if not isinstance(error, BerthError):
             log.error("unexpected error", exc_info=error)
             error = InternalError(f"{type(error).__name__}: {str(error)[:500]}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 
@@ -11,6 +12,7 @@ import pytest
 
 from core.core import Core
 from core.fleet.launcher import Launcher
+from core.worker.main import CONTEXT_LOST
 from tests.serving import serve
 
 
@@ -59,6 +61,40 @@ async def test_a_killed_worker_answers_all_and_the_next_request_brings_it_back(s
     again = await shared.predict("a", "four")
     assert (again.status_code, again.json()["result"]) == (200, 4)
     assert shared.core.model("a").pid != pid
+
+
+async def test_a_lost_context_answers_all_and_the_next_request_brings_it_back(shared, fifo):
+    """As a device-side assert ends it, the process ends itself."""
+    await shared.load("a")
+    process = shared.core.registry.get("a").worker.process
+    async with busy(shared, "a", fifo) as first:
+        others = [asyncio.create_task(shared.predict("a", text)) for text in ("four", "context", *["four"] * 6)]
+        await in_flight(shared, "a", 9)
+    answers = await asyncio.wait_for(asyncio.gather(*others), 10)
+    assert (await first).status_code in (200, 503)
+    assert "context" in {json.loads(answer.request.content)["text"] for answer in answers if answer.status_code == 503}
+    for answer in answers:
+        if answer.status_code == 503:
+            assert answer.json()["error"]["type"] == "worker_crashed"
+            assert "device-side assert" in answer.json()["detail"]
+    assert process.exited.result() == CONTEXT_LOST
+    again = await shared.predict("a", "four")
+    assert (again.status_code, again.json()["result"]) == (200, 4)
+    assert shared.core.model("a").pid != process.pid
+
+
+async def test_a_lost_context_ends_every_stream_with_a_typed_error(shared):
+    await shared.load("writer")
+    prompts = ["count:500000", "count:500000", "then:context\nsay:abcdef"]
+    body = {"model": "writer", "max_new_tokens": 3000, "stream": True}
+    answers = await asyncio.wait_for(
+        asyncio.gather(*(shared.client.post("/generate", json={**body, "prompt": prompt}) for prompt in prompts)), 20
+    )
+    for answer in answers:
+        assert "worker_crashed" in answer.text
+        assert "device-side assert" in answer.text
+    again = await shared.client.post("/generate", json={**body, "prompt": "say:back", "stream": False})
+    assert again.status_code == 200
 
 
 async def test_three_deaths_and_it_stays_down_until_it_is_loaded_again(shared):

@@ -120,7 +120,8 @@ class Generator(Protocol):
     def step(self, chunks: Sequence[Chunk]) -> list[np.ndarray | None]:
         """One pass. Returns for each chunk float32 (vocabulary,) after its last token, or None when not wanted.
 
-        No two chunks share a slot. Raises InsufficientMemory, which leaves every slot as it was; ContextLost.
+        No two chunks share a slot. Raises InsufficientMemory, which leaves every slot as it was, so that the same or
+        a smaller step may follow; ContextLost.
         """
         ...
 

@@ -157,6 +157,15 @@ class Scheduler:
             self._runtime.vision.show(slot, answer.job.images)
         answer.begin(self._runtime.begin(slot, prompt))
 
+    def _forget_idle(self) -> bool:
+        """Frees what slots keep for a next turn. Whether there was any."""
+        slots = list(self._idle)
+        for slot in slots:
+            del self._idle[slot]
+            self._free.append(slot)
+            self._runtime.trim(slot, 0)
+        return bool(slots)
+
     def _best_slot(self, prompt: list[int]) -> tuple[int, int]:
         """A slot that is not in use, and how many of its tokens the prompt begins with."""
         shares = {slot: _shared(tokens, prompt) for slot, tokens in self._idle.items()}
@@ -196,8 +205,11 @@ class Scheduler:
         except ContextLost:
             raise
         except InsufficientMemory as error:
-            # The last to come is the one there was no memory for; the others go on.
-            self._fail(owners[chunks[-1].slot].job, error)
+            if not self._forget_idle():
+                # The last to come is the one there was no memory for; the others go on, and have what it held.
+                self._fail(owners[chunks[-1].slot].job, error)
+                for answer in owners[chunks[-1].slot].job.answers:
+                    answer.read = 0
             return
         except Exception as error:
             log.exception("a step failed")

@@ -21,7 +21,7 @@ class KeyValues(Cache):
     """Tensors of every layer, (rows, heads, columns, width), of which the first `rows` and `length` are in use.
 
     A forward pass writes behind `length`; what it wrote counts once `commit` is called, so that a pass that fails
-    changes nothing.
+    changes nothing. Nor does anything else that runs out of memory.
     """
 
     def __init__(self, rows: int = 1) -> None:
@@ -40,8 +40,9 @@ class KeyValues(Cache):
         """Writes (rows, heads, new, width) behind the columns in use and returns all columns, the new ones included."""
         end = self.length + key_states.shape[-2]
         while layer_idx >= len(self.keys):
-            self.keys.append(self._empty(key_states))
-            self.values.append(self._empty(value_states))
+            keys, values = _empty(key_states, *self._room), _empty(value_states, *self._room)
+            self.keys.append(keys)
+            self.values.append(values)
         keys, values = self.keys[layer_idx][: self.rows], self.values[layer_idx][: self.rows]
         keys[:, :, self.length : end] = key_states
         values[:, :, self.length : end] = value_states
@@ -70,12 +71,15 @@ class KeyValues(Cache):
             return
         if columns > have_columns:
             have_columns = max(columns, min(columns + max(_MORE, columns // 2), limit or columns * 2))
-        self._room = (max(rows, have_rows), have_columns)
+        room = (max(rows, self.rows), have_columns)  # not of rows that have left: memory may be short
         for tensors in (self.keys, self.values):
             for index, old in enumerate(tensors):
-                new = self._empty(old)
-                new[: old.shape[0], :, : self.length] = old[:, :, : self.length]
+                if old.shape[0] >= room[0] and old.shape[2] >= room[1]:
+                    continue  # by a call that memory ran out in
+                new = _empty(old, *room)
+                new[: self.rows, :, : self.length] = old[: self.rows, :, : self.length]
                 tensors[index] = new
+        self._room = room
 
     def commit(self, count: int) -> None:
         """The `count` columns that the last pass wrote are part of the sequences now."""
@@ -87,8 +91,11 @@ class KeyValues(Cache):
             return
         source, target = (0, by) if by > 0 else (-by, 0)
         count = self.length - source
-        for tensor in (*self.keys, *self.values):
-            tensor[:, :, target : target + count] = tensor[:, :, source : source + count].clone()
+        tensors = (*self.keys, *self.values)
+        copies = _scratch([tensor[:, :, source : source + count] for tensor in tensors])
+        for tensor, copy in zip(tensors, copies, strict=True):
+            copy.copy_(tensor[:, :, source : source + count])
+            tensor[:, :, target : target + count] = copy
         self.length += by
 
     def put(self, row: int, other: KeyValues) -> None:
@@ -114,10 +121,20 @@ class KeyValues(Cache):
         for tensor in (*self.keys, *self.values):
             tensor[row, :, : self.length] = tensor[by, :, : self.length]
 
-    def _empty(self, like: torch.Tensor) -> torch.Tensor:
-        """Zeros, since what is masked is multiplied by nought all the same."""
-        rows, columns = self._room
-        return torch.zeros((rows, like.shape[1], columns, like.shape[3]), dtype=like.dtype, device=like.device)
+
+def _empty(like: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """Zeros, since what is masked is multiplied by nought all the same."""
+    return torch.zeros((rows, like.shape[1], columns, like.shape[3]), dtype=like.dtype, device=like.device)
+
+
+def _scratch(parts: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Room to copy each of `parts` into, one after the other: the same for all of a kind, and had at once, so that
+    memory does not run out between two of them."""
+    rooms: dict[tuple[torch.dtype, torch.device], torch.Tensor] = {}
+    for part in sorted(parts, key=lambda part: -part.numel()):
+        if (part.dtype, part.device) not in rooms:
+            rooms[part.dtype, part.device] = torch.empty(part.numel(), dtype=part.dtype, device=part.device)
+    return [rooms[part.dtype, part.device][: part.numel()].view(part.shape) for part in parts]
 
 
 class Batch:

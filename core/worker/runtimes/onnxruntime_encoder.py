@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from transformers import AutoConfig
 
-from core.errors import CorruptModel, LoadFailed
+from core.errors import CorruptModel, InsufficientMemory, LoadFailed
 from core.types import ModelInfo, Task
 from core.types import Runtime as RuntimeName
 from core.worker.devices import guarded, pick_device
@@ -23,7 +23,7 @@ from core.worker.runtimes.loading import (
     quiet,
     warm_row,
 )
-from core.worker.runtimes.onnxruntime_session import graph_file, open_session
+from core.worker.runtimes.onnxruntime_session import graph_file, open_session, shrink
 from core.worker.runtimes.pooling import pool
 from core.worker.runtimes.repository import loading_errors, refuse_code
 from core.worker.runtimes.sentence_modules import read_pooling, read_prompts, read_steps, read_transformer
@@ -107,7 +107,11 @@ class OnnxEncoder:
     def forward(self, rows: list[Row]) -> list[np.ndarray]:
         """See the protocol `Runtime`."""
         doing = f"{self.name} was reading {len(rows)} rows of up to {max(row.length for row in rows)} tokens"
-        return guarded(lambda: self._forward(rows), self._device, doing)
+        try:
+            return guarded(lambda: self._forward(rows), self._device, doing)
+        except InsufficientMemory:
+            shrink(self._session, self._feed([warm_row(self)]), self._device)
+            raise
 
     def _forward(self, rows: list[Row]) -> list[np.ndarray]:
         if self._rows is not None and len(rows) > self._rows:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import onnxruntime
 
 from core.errors import LoadFailed
@@ -52,3 +54,14 @@ def open_session(request: LoadRequest, path: Path, device: str) -> Any:
             "`cpu`, or install the CUDA and cuDNN libraries that onnxruntime-gpu asks for."
         )
     return session
+
+
+def shrink(session: Any, feed: dict[str, np.ndarray], device: str) -> None:
+    """Gives back the memory that onnxruntime keeps from passes before. It does that at the end of a pass only: here of
+    one over `feed`, which should be small."""
+    kind, _, index = device.partition(":")
+    arenas = ["cpu:0", *([f"gpu:{index}"] if kind == "cuda" else [])]
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", ";".join(arenas))
+    with contextlib.suppress(Exception):  # no memory for even that, or another device's error: the next pass will tell
+        session.run(None, feed, options)

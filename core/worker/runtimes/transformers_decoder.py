@@ -68,8 +68,9 @@ class TransformersDecoder:
             return guarded(lambda: self._slots.step(chunks), self._device, doing)
 
     def trim(self, slot: int, length: int) -> int:
+        doing = f"{self.name} was making room"
         with torch.inference_mode():
-            return self._slots.trim(slot, length)
+            return guarded(lambda: self._slots.trim(slot, length), self._device, doing)
 
 
 class Forward:
@@ -169,7 +170,8 @@ class Together:
             self._parked[slot] = parked
         for slot in written:
             if slot not in self._batch.slots:
-                self._batch.join(slot, self._parked.pop(slot))
+                self._batch.join(slot, self._parked[slot])
+                del self._parked[slot]  # only now: there may be no memory to join
 
     def _begin(self, chunks: list[Chunk], scores: dict[int, np.ndarray]) -> dict[int, KeyValues]:
         """Reads them side by side from the first column on. What stands behind a shorter one is seen by no token of
@@ -245,11 +247,12 @@ class OneByOne:
         if not chunk.wants_logits:
             return None
         pieces = [alone.waiting] if alone.state is None else [[token] for token in alone.waiting]
+        whole = [*alone.tokens, *alone.waiting]
         try:
             for piece in pieces:
                 scores = self._run(alone, piece)
-        except BaseException:
-            self._slots.pop(chunk.slot)  # nobody knows what its state is now
+        except BaseException:  # nobody knows what its state is now: all is read again
+            alone.tokens, alone.waiting, alone.state = [], whole, None
             raise
         alone.waiting = []
         alone.answered = (end, scores)

@@ -14,6 +14,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.generation.logits_process import LogitsProcessorList
 from transformers.modeling_outputs import BaseModelOutput
 
+from core.errors import InsufficientMemory
 from core.types import TEXT_TO_TEXT_TASKS, ModelInfo
 from core.types import Runtime as RuntimeName
 from core.worker.devices import guarded
@@ -83,7 +84,12 @@ class TransformersSeq2Seq:
         """See `Generator`."""
         doing = f"{self.name} was writing {len(chunks)} answers"
         with torch.inference_mode():
-            scores = guarded(lambda: [self._write(chunk) for chunk in chunks], self._device, doing)
+            try:
+                scores = guarded(lambda: [self._write(chunk) for chunk in chunks], self._device, doing)
+            except InsufficientMemory:
+                for chunk in chunks:  # half of what was kept of the text may be there: it is computed again
+                    self._slots[chunk.slot].cache = EncoderDecoderCache(self._slots[chunk.slot].own, DynamicCache())
+                raise
         for chunk in chunks:  # nothing fails any more
             self._slots[chunk.slot].own.commit(len(chunk.tokens))
         return [row if chunk.wants_logits else None for row, chunk in zip(scores, chunks, strict=True)]

@@ -22,6 +22,8 @@ from core.worker.runtimes.base import ContextLost
         RuntimeException("[ONNXRuntimeError] : 6 : BFCArena::AllocateRawInternal Failed to allocate memory"),
         RuntimeError("CUDA error: out of memory"),
         RuntimeError("std::bad_alloc"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeException("[ONNXRuntimeError] : 1 : FAIL : CUDA failure 2: out of memory ; GPU=0 ; hostname=h"),
         MemoryError(),
     ],
     ids=str,
@@ -41,6 +43,7 @@ def test_a_full_device_is_a_typed_error(error):
         "CUDA error: an illegal memory access was encountered",
         "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`",
         "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
+        "[ONNXRuntimeError] : 1 : FAIL : CUDA failure 719: unspecified launch failure ; GPU=0 ; hostname=h",
     ],
 )
 def test_a_lost_context_ends_the_process(said):
@@ -49,6 +52,20 @@ def test_a_lost_context_ends_the_process(said):
 
     with pytest.raises(ContextLost):
         guarded(fail, "cuda:0", "reading")
+
+
+def test_onednn_is_left_alone_once_it_had_no_memory():
+    """It never makes a primitive for a shape that it could not make one for."""
+
+    def fail():
+        raise RuntimeError("could not create a primitive")
+
+    try:
+        with pytest.raises(InsufficientMemory):
+            guarded(fail, "cpu", "reading")
+        assert not torch.backends.mkldnn.enabled
+    finally:
+        torch.backends.mkldnn.set_flags(_enabled=True)
 
 
 def test_our_own_bugs_stay_what_they_are():

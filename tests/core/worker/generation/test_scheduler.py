@@ -223,6 +223,36 @@ def test_what_there_is_no_memory_for_fails_alone():
     assert desk.done[-1].error is None
 
 
+def test_what_idle_slots_keep_goes_before_anybody_fails():
+    errors = {}
+    desk = Desk(raising(errors))
+    kept = desk.ask("say:kept")
+    desk.run()
+    assert desk.scheduler.load.cached_tokens > 0
+    errors["oom"] = InsufficientMemory("full")
+    job = desk.ask("oom")
+    desk.scheduler.step()
+    assert desk.scheduler.load.cached_tokens == 0
+    errors.clear()
+    desk.run()
+    assert (kept.error, job.error, desk.text(job)) == (None, None, "ok")
+
+
+def test_what_failed_for_memory_keeps_none():
+    desk = Desk(raising({"oom": InsufficientMemory("full")}), prefill_tokens=16)
+    good = desk.ask("count:60")
+    desk.scheduler.step()
+    bad = desk.ask("a prompt that is read in several steps before there is no memory left for it\noom")
+    while bad.error is None:
+        desk.scheduler.step()
+    slot = bad.answers[0].slot
+    desk.scheduler.step()
+    assert sum(map(bool, desk.writer.slots.values())) == 1
+    desk.run()
+    assert len(desk.text(good)) == 60
+    assert slot is None or not desk.writer.slots[slot]
+
+
 def test_a_bug_in_the_runtime_is_told_and_slots_are_clean_afterwards():
     desk = Desk(raising({"bug": ZeroDivisionError("a bug")}))
     job = desk.ask("bug")
