@@ -111,7 +111,7 @@ berth.talk = (section, { root, options, props, trigger, server, watch }, { tasks
   const composer = berth.composer(section, (text) => send(text), () => trigger("stop"), pictures);
   const side = beside({ server, tell, pictures, open: (id) => open(id), isOpen: (id) => id === now.id, gone: () => begin(), messages: () => now.messages });
   root.append(el("div", { class: "chat-sides" }, side.box,
-    el("div", { class: "talk" }, list, above, pictures.strip, composer.box, el("div", { class: "under" }, el("span", { class: "aside" }, t("composer_hint")), meter.box))));
+    el("div", { class: "talk" }, list, above, !side.box.contains(pictures.strip) && pictures.strip, composer.box, el("div", { class: "under" }, el("span", { class: "aside" }, t("composer_hint")), meter.box))));
 
   const act = {
     retry: (answer) => {

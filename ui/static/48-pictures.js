@@ -169,7 +169,7 @@ berth.pane = ({ pictures, tell, gone, messages }) => {
       el("figure", {}, berth.picture(picture), el("figcaption", {}, caption(picture)))));
     again.hidden = !messages().length;
   };
-  const box = el("aside", { class: "pane" }, drop, shot.box, seen, again);
+  const box = el("aside", { class: "pane" }, drop, shot.box, pictures.strip, seen, again);
   return { box, mark, look: () => {} };
 };
 
