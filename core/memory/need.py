@@ -29,7 +29,8 @@ def needs_of(inspection: Inspection, settings: Settings, device: str) -> tuple[N
     number, quantization = item_bytes(inspection, device), inspection.spec.quantization
     sequences = settings.max_sequences
     context = context_of(inspection) if inspection.tasks[0].generates else inspection.context_length or _SHORT_CONTEXT
-    host = Need("cpu", overhead=process_bytes(inspection, quantization) + pixel_bytes(inspection, sequences))
+    process = process_bytes(inspection, quantization, device)
+    host = Need("cpu", overhead=process + pixel_bytes(inspection, sequences))
     cache = cache_of(inspection, number, sequences, settings.max_cached_tokens)
     need = Need(
         device=device,

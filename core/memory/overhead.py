@@ -10,13 +10,13 @@ from core.types import Inspection, Quantization, Runtime
 _MIB = 1024 * 1024
 # Of a worker on the host, before it has any weights: what it writes to of the fork server's memory, and its own.
 _PROCESS = {
-    Runtime.TRANSFORMERS: 36 * _MIB,
-    Runtime.SENTENCE_TRANSFORMERS: 36 * _MIB,
+    Runtime.TRANSFORMERS: 40 * _MIB,
+    Runtime.SENTENCE_TRANSFORMERS: 40 * _MIB,
     Runtime.ONNXRUNTIME: 64 * _MIB,  # its library is imported in each worker
     Runtime.LLAMA_CPP: 18 * _MIB,
 }
-_BITSANDBYTES = 240 * _MIB  # imported in each worker that quantises, with what it imports
-_UNPACKED = 40 * _MIB  # what it unpacks for each pass of a prompt, in pieces between those of a growing cache
+_BITSANDBYTES = {"cpu": 20 * _MIB, "cuda": 130 * _MIB}  # beside a GPU each worker imports it for itself
+_UNPACKED = 75 * _MIB  # what it unpacks for each pass of a prompt, in pieces between those of a growing cache
 _TOKENIZER = 7  # bytes for each byte of tokenizer.json
 _LLAMA_TOKEN = 200  # bytes for each token of a GGUF file's vocabulary
 # A CUDA context and the kernels that are loaded into it.
@@ -46,14 +46,14 @@ _ARRAYS = {
 }
 
 
-def process_bytes(inspection: Inspection, quantization: Quantization | None) -> int:
-    """Host bytes of the process itself."""
+def process_bytes(inspection: Inspection, quantization: Quantization | None, device: str) -> int:
+    """Host bytes of the process itself, of a model on `device`."""
     files = {file.path.rpartition("/")[2]: file.size for file in inspection.files}
     if inspection.runtime is Runtime.LLAMA_CPP:
         return _PROCESS[inspection.runtime] + inspection.anatomy.vocabulary * _LLAMA_TOKEN
     total = _PROCESS[inspection.runtime] + files.get("tokenizer.json", 0) * _TOKENIZER
     if quantization:
-        total += _BITSANDBYTES + (_UNPACKED if inspection.tasks[0].generates else 0)
+        total += _BITSANDBYTES[device.partition(":")[0]] + (_UNPACKED if inspection.tasks[0].generates else 0)
     return total
 
 
