@@ -22,6 +22,7 @@ from api import (
     session,
     system,
     templates,
+    vision,
 )
 from api.auth import Auth, Sessions
 from api.edge import Edge
@@ -77,6 +78,7 @@ def create_api(core: Core, access: Access, lifespan: Lifespan[FastAPI] | None = 
         chat.router(core),
         templates.router(core),
         conversations.router(core),
+        vision.router(core),
         generate.router(core),
     ):
         app.include_router(router)

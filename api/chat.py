@@ -1,4 +1,7 @@
-"""The chat service, v1 to v4. One handler: a version is the features that its request type takes."""
+"""The chat service, v1 to v4. One handler: a version is the features that its request type takes.
+
+v5, which adds pictures, is in `api/vision.py`.
+"""
 
 from collections.abc import AsyncGenerator
 from typing import Any, TypeVar
@@ -15,10 +18,10 @@ from api.wire import Body, Wire
 from core.chat.types import CHAT_SAMPLING, ChatBegun, ChatEnded, ChatTurn
 from core.core import Core
 from core.sampling import parse_sampling
-from core.types import Delta, Usage
+from core.types import Delta, Image, Task, Usage
 
 _SAMPLING = ("max_tokens", "temperature", "top_p", "stop", "seed")
-_STREAMED: dict[int | str, dict[str, Any]] = {
+STREAMED: dict[int | str, dict[str, Any]] = {
     200: {"content": {EVENT_STREAM: {}}, "description": "`delta` events, then one with `done`; or an `error` event."}
 }
 _Reply = AsyncGenerator[ChatBegun | Delta | ChatEnded]
@@ -33,16 +36,21 @@ class V1(Body):
     stop: str | list[str] | None = Field(None, description="The answer ends before the first of these.")
     seed: int | None = None
 
-    def turn(self) -> ChatTurn:
+    def turn(self, images: tuple[Image, ...] = ()) -> ChatTurn:
         """Raises InvalidRequest."""
         said = {name: value for name in _SAMPLING if (value := getattr(self, name)) is not None}
         usual = {"temperature": CHAT_SAMPLING.temperature, "top_p": CHAT_SAMPLING.top_p}
-        given = self.model_dump(exclude=set(_SAMPLING), exclude_none=True)
-        return ChatTurn(**given, sampling=parse_sampling({**usual, **said}), is_kept=self.is_kept)
+        given = self.model_dump(exclude={*_SAMPLING, "image", "images"}, exclude_none=True)
+        sampling = parse_sampling({**usual, **said})
+        return ChatTurn(**given, sampling=sampling, images=images, task=self.task, is_kept=self.is_kept)
 
     @property
     def is_kept(self) -> bool:
         return False
+
+    @property
+    def task(self) -> Task:
+        return Task.TEXT_GENERATION
 
 
 class V2(V1):
@@ -103,21 +111,26 @@ def _add_chat(
 ) -> None:
     async def chat(request: Request, body: _B) -> Response:
         """The model's answer to a message."""
-        return JSON(await _whole(core.chat.reply(body.turn(), owner_of(request))))
+        return JSON(await whole(core.chat.reply(body.turn(), owner_of(request))))
 
     async def stream(request: Request, body: _B) -> Response:
         """The model's answer as it is written: `data: {"delta": …}` events, then one `data: {"done": true, …}`."""
-        lines = _lines(core.chat.reply(body.turn(), owner_of(request)))
-        return await open_stream(lines, lambda error: event(error_body(error, request.scope), "error"))
+        return await streamed(request, core.chat.reply(body.turn(), owner_of(request)))
 
     for handler in (chat, stream):
         handler.__annotations__["body"] = body_type
     routes.post(f"/{version}/chat", response_model=answer, name=f"chat_{version}")(chat)
     if streams:
-        routes.post(f"/{version}/chat/stream", responses=_STREAMED, name=f"stream_{version}")(stream)
+        routes.post(f"/{version}/chat/stream", responses=STREAMED, name=f"stream_{version}")(stream)
 
 
-async def _whole(items: _Reply) -> dict[str, Any]:
+async def streamed(request: Request, items: _Reply) -> Response:
+    """A reply as server-sent events."""
+    return await open_stream(_lines(items), lambda error: event(error_body(error, request.scope), "error"))
+
+
+async def whole(items: _Reply) -> dict[str, Any]:
+    """A reply as one JSON object."""
     begun, texts, ended = None, [], None
     async for item in items:
         if isinstance(item, Delta):

@@ -57,7 +57,11 @@ _PLAIN: dict[int, tuple[str, str]] = {
     404: ("not_found", "There is nothing at this path. See /docs for what there is."),
     405: ("method_not_allowed", "This path does not take this method. See /docs for the one it takes."),
     413: ("request_too_large", "The request is larger than this server takes. Send less, or raise BERTH_MAX_BODY_MB."),
-    415: ("unsupported_media_type", "Send the body as JSON, uncompressed, with `Content-Type: application/json`."),
+    415: (
+        "unsupported_media_type",
+        "Send the body as JSON, uncompressed, with `Content-Type: application/json`; /docs says which paths take forms "
+        "or pictures.",
+    ),
     431: ("request_too_large", "The request's headers are larger than this server takes."),
 }
 _CUDA_FULL = "CUDA out of memory"

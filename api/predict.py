@@ -5,20 +5,23 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
 from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from api.names import Name
 from api.responses import JSON
-from api.routing import Route
+from api.routing import OtherRequest, Route
 from api.wire import Body, Wire
 from core.core import Core
 from core.errors import InvalidRequest
+from core.images.reader import ImageReader
+from core.images.reading import size_of
 from core.params import FIELD_NAMES
 from core.types import Reply, Task
 
 
 class PredictRequest(Body):
-    """One `text`, many `texts`, or a `question` and its `context`. Which other fields count depends on the task;
-    those of another task are checked and left aside."""
+    """One `text`, many `texts`, a `question` and its `context`, or an `image`, to which a `text` may belong. Which
+    other fields count depends on the task; those of another task are checked and left aside."""
 
     model_config = {
         "json_schema_extra": {
@@ -30,6 +33,7 @@ class PredictRequest(Body):
     texts: list[str] | None = None
     question: str | None = None
     context: str | None = None
+    image: str | SkipJsonSchema[bytes] | None = Field(None, description="A picture in base64, bare or as a data: URI.")
     task: Annotated[Task | None, Field(strict=False)] = Field(None, description="One of the model's tasks.")
 
     max_length: int | None = Field(None, description="Tokens of a text that are read, special ones included.")
@@ -52,11 +56,15 @@ class PredictRequest(Body):
     function_to_apply: str | None = Field(None, description="softmax, sigmoid or none.")
     targets: list[str] | None = None
 
-    def items(self) -> list[Any]:
-        """What the model reads. Raises InvalidRequest unless exactly one of the three is there."""
+    async def items(self, reader: ImageReader) -> list[Any]:
+        """What the model reads. Raises InvalidRequest unless exactly one of them is there, and what `reader` raises."""
         is_pair = self.question is not None or self.context is not None
-        if (self.text is not None) + (self.texts is not None) + is_pair != 1:
-            raise InvalidRequest("Send one of: `text`, `texts`, or `question` with `context`.")
+        has_text = self.text is not None and self.image is None
+        if has_text + (self.texts is not None) + is_pair + (self.image is not None) != 1:
+            raise InvalidRequest("Send one of: `text`, `texts`, `question` with `context`, or `image`.")
+        if self.image is not None:
+            (image,) = await reader.read("image", [self.image])
+            return [{"image": image, "text": self.text or ""}]
         if self.text is not None:
             return [self.text]
         if self.texts is not None:
@@ -78,7 +86,9 @@ class Timing(Wire):
 class Prediction(Wire):
     model_name: str
     task: str
-    input: Any = Field(description="The text, the texts, or the question and its context, as sent.")
+    input: Any = Field(
+        description="The text, the texts, or the question and its context, as sent; of an image its size, upright."
+    )
     result: Any = Field(description="Of one `text`, or a list with one for each of `texts`; its form is the task's.")
     timestamp: str
     revision: str
@@ -100,13 +110,33 @@ class Classification(Wire):
     model: str
 
 
-def router(core: Core) -> APIRouter:
-    routes = APIRouter(route_class=Route, tags=["predict"])
+class _PictureRequest(OtherRequest):
+    """A picture's file as the body, as huggingface_hub and curl's --data-binary send it."""
 
-    @routes.post("/models/{name:path}/predict", response_model=Prediction)
+    @staticmethod
+    def takes(content_type: str) -> bool:
+        kind = content_type.partition(";")[0].strip().lower()
+        return kind.startswith("image/") or kind == "application/octet-stream"
+
+    def fields(self, content_type: str, body: bytes) -> dict[str, Any]:
+        return {"image": body}
+
+
+class _PictureRoute(Route):
+    request_class = _PictureRequest
+
+
+_FILE = {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}
+_PICTURE = {"requestBody": {"content": {"image/*": _FILE, "application/octet-stream": _FILE}}}
+
+
+def router(core: Core) -> APIRouter:
+    routes = APIRouter(route_class=_PictureRoute, tags=["predict"])
+
+    @routes.post("/models/{name:path}/predict", response_model=Prediction, openapi_extra=_PICTURE)
     async def predict(name: Name, body: PredictRequest) -> Response:
-        """The model's answer to one text or many."""
-        items = body.items()
+        """The model's answer to one text or many, or to a picture, which may also be the body by itself."""
+        items = await body.items(core.images)
         reply = await core.predict(name, items, body.params(), body.task)
         return JSON(_prediction(reply, items, is_batch=body.texts is not None))
 
@@ -126,7 +156,7 @@ def _prediction(reply: Reply, items: list[Any], *, is_batch: bool) -> dict[str, 
     return {
         "model_name": reply.model,
         "task": reply.task,
-        "input": items if is_batch else items[0],
+        "input": items if is_batch else _shown(items[0]),
         "result": reply.outputs if is_whole else reply.outputs[0],
         "timestamp": datetime.now(UTC).isoformat(),
         "revision": reply.revision,
@@ -139,3 +169,10 @@ def _prediction(reply: Reply, items: list[Any], *, is_batch: bool) -> dict[str, 
         "windows": reply.windows,
         "truncated": reply.truncated,
     }
+
+
+def _shown(item: Any) -> Any:
+    if not isinstance(item, dict) or "image" not in item:
+        return item
+    width, height = size_of(item["image"])
+    return {"image": {"width": width, "height": height}, "text": item["text"]}

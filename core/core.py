@@ -256,6 +256,9 @@ class Core:
             assert record.info is not None
             if not record.info.tasks:
                 raise NoSupportedTask(f"{name} has no task that this server can run.")
+            looks = any(isinstance(item, dict) and "image" in item for item in items)
+            if looks and not any(each in VISION_TASKS for each in record.info.tasks):
+                raise self._cannot_look(name)
             chosen = task or _meant(record.info.tasks, fields)
             if chosen not in record.info.tasks:
                 raise TaskNotSupported(f"{name} cannot do {chosen}; it can do: {', '.join(record.info.tasks)}.")
@@ -298,9 +301,12 @@ class Core:
         except TaskNotSupported as error:
             if task is not Task.IMAGE_TEXT_TO_TEXT:
                 raise
-            able = [each.name for each in self.offered() if task in each.tasks]
-            those = f"These can: {', '.join(able)}." if able else "Load one that can with POST /models/load."
-            raise TaskNotSupported(f"{name} cannot look at images. {those} Name it in `model`.") from error
+            raise self._cannot_look(name, (task,)) from error
+
+    def _cannot_look(self, name: str, tasks: tuple[Task, ...] = VISION_TASKS) -> TaskNotSupported:
+        able = [each.name for each in self.offered() if any(task in each.tasks for task in tasks)]
+        those = f"These can: {', '.join(able)}." if able else "Load one that can with POST /models/load."
+        return TaskNotSupported(f"{name} cannot look at images. {those}")
 
     async def complete(
         self, prompt: Prompt, sampling: Sampling, model: str | None = None, task: Task = Task.TEXT_GENERATION

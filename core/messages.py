@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from core.errors import InvalidRequest
 from core.images.reader import ImageReader
 from core.params import checked, valid_text
-from core.types import IMAGE_MARK, Message
+from core.types import IMAGE_MARK, Image, Message
 
 MAX_MESSAGES = 1000
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+
+
+def user_message(text: str, images: Sequence[Image]) -> Message:
+    """The user's message as a model is sent it: the images, then the text."""
+    if not images:
+        return {"role": "user", "content": text}
+    # a mark that somebody wrote would take an image's place
+    return {"role": "user", "content": text.replace(IMAGE_MARK, ""), "images": tuple(images)}
 
 
 def parse_messages(value: Any) -> tuple[Message, ...]:

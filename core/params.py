@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from core.errors import InvalidRequest, RequestTooLarge
-from core.types import GENERATION_TASKS, Task
+from core.types import GENERATION_TASKS, VISION_TASKS, Task
 
 Check = Callable[[str, Any], Any]
 
@@ -189,13 +189,27 @@ def _is_image(item: Any) -> bool:
     return isinstance(item, dict) and item.keys() == {"data", "key"} and isinstance(item["data"], bytes)
 
 
+def _looked_at(task: Task, items: Any) -> list[Any]:
+    """Pictures for image classification; texts, each with the picture that it is about, for image-text-to-text."""
+    if isinstance(items, list | tuple) and items and all(isinstance(item, dict) and "image" in item for item in items):
+        if task is Task.IMAGE_TEXT_TO_TEXT:
+            parse_texts([item["text"] for item in items])
+            return list(items)
+        if any(item["text"] for item in items):
+            raise InvalidRequest(f"{task} reads an image alone. Send no `text` with it.")
+        items = [item["image"] for item in items]
+    if task is Task.IMAGE_TEXT_TO_TEXT:
+        return parse_texts(items)
+    if not isinstance(items, list | tuple) or not all(map(_is_image, items)):
+        raise InvalidRequest(f"{task} reads an image, in `image`, not a text.")
+    return list(items)
+
+
 def parse_items(task: Task, items: Any) -> list[Any]:
-    """What `task` reads: texts, for question answering `{"question", "context"}`, for image classification pictures
-    as `core/images` makes them. Raises InvalidRequest."""
-    if task is Task.IMAGE_CLASSIFICATION:
-        if not isinstance(items, list | tuple) or not all(_is_image(item) for item in items):
-            raise InvalidRequest(f"{task} reads an image, in `image`, not a text.")
-        return list(items)
+    """What `task` reads: texts; for question answering `{"question", "context"}`; for tasks that look pictures as
+    `core/images` makes them, or `{"image", "text"}`. Raises InvalidRequest."""
+    if task in VISION_TASKS:
+        return _looked_at(task, items)
     if task is not Task.QUESTION_ANSWERING:
         if isinstance(items, list | tuple) and any(isinstance(item, dict) for item in items):
             raise InvalidRequest(f"{task} reads `text` or `texts`, not a question and its context.")

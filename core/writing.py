@@ -8,6 +8,7 @@ from typing import Any
 
 from core.fleet.record import Record
 from core.generation import join, stream
+from core.messages import user_message
 from core.sampling import parse_sampling
 from core.together import together
 from core.types import Completion, Prompt, Sampling, Task
@@ -31,21 +32,22 @@ def sampling_of(params: Mapping[str, Any]) -> Sampling:
 
 
 async def write(
-    record: Record, task: Task, texts: Sequence[str], params: Mapping[str, Any], patience_s: float
+    record: Record, task: Task, items: Sequence[Any], params: Mapping[str, Any], patience_s: float
 ) -> dict[str, Any]:
     """`[{"generated_text"}]` for each text, in the form in which a worker answers a `run`.
 
-    What continues a text gives it with its continuation; what turns a text into another gives that alone.
+    What continues a text gives it with its continuation; what turns a text into another, or answers one that may have
+    an image, gives that alone.
     """
     sampling, room = sampling_of(params), asyncio.Semaphore(_AT_ONCE)
 
-    async def one(text: str) -> Completion:
+    async def one(item: Any) -> Completion:
         async with room:
-            return await join(stream(record, Prompt(text=text), sampling, patience_s), 1)
+            return await join(stream(record, _prompt(task, item), sampling, patience_s), 1)
 
-    completions = await together(map(one, texts))
+    completions = await together(map(one, items))
     read = [each.begun.prompt_tokens for each in completions]
-    starts = texts if task is Task.TEXT_GENERATION else [""] * len(texts)
+    starts = items if task is Task.TEXT_GENERATION else [""] * len(items)
     went = [each.generated for each in completions]
     return {
         "outputs": [
@@ -58,3 +60,12 @@ async def write(
         "queue_ms": max(each.queue_ms for each in went),
         "model_ms": max(each.total_ms - each.queue_ms for each in went),
     }
+
+
+def _prompt(task: Task, item: Any) -> Prompt:
+    """A text as it is; to a model that looks, a message of a chat."""
+    if task is not Task.IMAGE_TEXT_TO_TEXT:
+        return Prompt(text=item)
+    if isinstance(item, str):
+        return Prompt(messages=({"role": "user", "content": item},))
+    return Prompt(messages=(user_message(item["text"], [item["image"]]),))

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from core.chat.types import StoredMessage
 from core.errors import ContextOverflow
+from core.messages import user_message
 from core.params import MAX_CHARACTERS
-from core.types import IMAGE_MARK, Begun, Delta, Generated, Image, Message
+from core.types import Begun, Delta, Generated, Image, Message
 
 Item = Begun | Delta | Generated
 Open = Callable[[tuple[Message, ...]], AsyncGenerator[Item]]
@@ -42,14 +43,6 @@ class Opened:
     begun: Begun
     stream: AsyncGenerator[Item]
     dropped: int  # turns
-
-
-def user_message(text: str, images: Sequence[Image]) -> Message:
-    """The user's message as a model is sent it: the images, then the text."""
-    if not images:
-        return {"role": "user", "content": text}
-    # a mark that somebody wrote would take an image's place
-    return {"role": "user", "content": text.replace(IMAGE_MARK, ""), "images": tuple(images)}
 
 
 def sent_of(stored: Sequence[StoredMessage], length: int, size: int) -> Sequence[StoredMessage]:

@@ -182,7 +182,7 @@ def test_the_request_takes_every_field_there_is():
     from api.predict import PredictRequest
     from core.params import FIELD_NAMES
 
-    assert set(PredictRequest.model_fields) == FIELD_NAMES | {"text", "texts", "question", "context", "task"}
+    assert set(PredictRequest.model_fields) == FIELD_NAMES | {"text", "texts", "question", "context", "image", "task"}
 
 
 async def test_embeddings_by_the_client_of_openai(real_server):
