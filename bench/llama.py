@@ -21,12 +21,13 @@ from starter.train_chat import make_tokenizer
 VOCABULARY = 49152
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def make_tokenizer_of(count: int) -> PreTrainedTokenizerFast:
+    """Of `count` tokens; all but the first 3,000 are words of the kind `w123`."""
     talks = Conversations(random.Random(1))
     tokenizer = make_tokenizer([message["content"] for _ in range(2000) for message in talks.draw()], 3072)
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
     words = parts["model"]["vocab"]
-    words |= {f"Ġw{number}": number for number in range(len(words), VOCABULARY)}  # each token a word that is seen
+    words |= {f"Ġw{number}": number for number in range(len(words), count)}  # each token a word that is seen
     filled = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(parts)), eos_token="<|end|>", pad_token="<|end|>"
     )
@@ -37,7 +38,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 def lay_out(root: Path) -> None:
     """Writes `root/llama`, `root/llama-gguf` and `root/llama-onnx`."""
     torch.manual_seed(0)
-    tokenizer = _tokenizer()
+    tokenizer = make_tokenizer_of(VOCABULARY)
     config = LlamaConfig(
         vocab_size=VOCABULARY, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
         num_key_value_heads=3, max_position_embeddings=2048, tie_word_embeddings=True, bos_token_id=None,

@@ -136,7 +136,7 @@ async def measure(core: Core, case: Case) -> tuple[Need, int, int]:
     assert record.worker is not None
     assert record.inspection is not None
     (need,) = needs_of(record.inspection, core.settings, "cpu")
-    loaded = core.probe.process(record.worker.pid)["cpu"]
+    loaded = core.probe.process(record.worker.pid)["cpu"] + in_use_by_others(core, record.worker.pid)
     async with peak(core, record.worker.pid) as most:
         await fill(core, record)
         beside = in_use_by_others(core, record.worker.pid)

@@ -13,7 +13,7 @@ _PROCESS = {
     Runtime.TRANSFORMERS: 40 * _MIB,
     Runtime.SENTENCE_TRANSFORMERS: 40 * _MIB,
     Runtime.ONNXRUNTIME: 64 * _MIB,  # its library is imported in each worker
-    Runtime.LLAMA_CPP: 18 * _MIB,
+    Runtime.LLAMA_CPP: 20 * _MIB,
 }
 _BITSANDBYTES = {"cpu": 20 * _MIB, "cuda": 130 * _MIB}  # beside a GPU each worker imports it for itself
 _UNPACKED = 75 * _MIB  # what it unpacks for each pass of a prompt, in pieces between those of a growing cache
