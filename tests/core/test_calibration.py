@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from core.core import Core
+from core.errors import InsufficientMemory
 from core.fleet.launcher import Launcher
 from core.settings import MIB, Settings
-from core.types import ModelSpec, Task
+from core.types import Fit, ModelSpec, Task
 from tests.fakes.models import write_model
 
 Serving = Callable[..., AbstractAsyncContextManager[Core]]
@@ -70,7 +71,11 @@ async def test_what_was_seen_decides_whether_it_fits(serving: Serving) -> None:
     async with serving(Launcher("tests.fakes.runtime"), cpu_memory_budget_mb=TAKEN) as core:
         plan = await core.plan(SPEC)
         assert plan.needs[0].reckoned < TAKEN * MIB < plan.total
-        assert plan.fit == "never"
+        assert plan.fit is not Fit.FITS
+        with pytest.raises(InsufficientMemory) as caught:
+            await core.load(SPEC)
+        assert caught.value.plan is not None
+        assert caught.value.plan.needs == plan.needs
 
 
 async def test_a_damaged_file_is_no_reason_not_to_start(serving: Serving, tmp_path: Path) -> None:
@@ -90,7 +95,7 @@ async def test_a_starter_of_which_more_was_seen(serving: Serving) -> None:
         before = await core.plan(spec)
         await promised(core, spec)
         await core.predict("sentiment", ["정말 재미있었다! " * 50], {})
-    async with serving() as core:
+    async with serving(Launcher("tests.fakes.runtime")) as core:  # the promise is made before there is a process
         plan = await core.plan(spec)
         assert plan.measured is not None
         assert before.total / 2 < plan.measured["cpu"] < before.total * 1.5
