@@ -34,20 +34,27 @@ def write_seeing(folder: Path, kind: str = "mlp", **options: Any) -> tuple[Path,
 
 
 def write_mmproj(
-    path: Path, kind: str = "mlp", *, width: int = WIDTH, seed: int = 1, metadata: dict[str, Any] | None = None
+    path: Path,
+    kind: str = "mlp",
+    *,
+    width: int = WIDTH,
+    seed: int = 1,
+    metadata: dict[str, Any] | None = None,
+    **shape: int,
 ) -> Path:
     """A tower of two layers with the projector `kind`, whose rows are `width` wide."""
+    sizes = {**_SIZES, "side": KINDS[kind], **shape}
     writer = gguf.GGUFWriter(path, "clip")
     writer.add_type("mmproj")
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     writer.add_clip_has_vision_encoder(True)
     writer.add_clip_projector_type(kind)
-    writer.add_vision_image_size(KINDS[kind])
-    writer.add_vision_patch_size(_SIZES["patch"])
-    writer.add_vision_embedding_length(_SIZES["embedding"])
-    writer.add_vision_feed_forward_length(_SIZES["feed_forward"])
-    writer.add_vision_block_count(_SIZES["layers"])
-    writer.add_vision_head_count(_SIZES["heads"])
+    writer.add_vision_image_size(sizes["side"])
+    writer.add_vision_patch_size(sizes["patch"])
+    writer.add_vision_embedding_length(sizes["embedding"])
+    writer.add_vision_feed_forward_length(sizes["feed_forward"])
+    writer.add_vision_block_count(sizes["layers"])
+    writer.add_vision_head_count(sizes["heads"])
     writer.add_vision_attention_layernorm_eps(1e-5)
     writer.add_vision_projection_dim(width)
     writer.add_vision_image_mean([0.5, 0.5, 0.5])
@@ -55,21 +62,21 @@ def write_mmproj(
     writer.add_vision_use_gelu(True)
     if kind == "idefics3":
         writer.add_vision_projector_scale_factor(2)
-        writer.add_vision_preproc_image_size(2 * KINDS[kind])
+        writer.add_vision_preproc_image_size(2 * sizes["side"])
     for name, value in (metadata or {}).items():
         known = writer.kv_data[-1].get(name)
         if known is not None:
             known.value = value
         else:
             writer.add_string(name, value) if isinstance(value, str) else writer.add_uint32(name, value)
-    for name, array in _tower(kind, width, np.random.default_rng(seed)):
+    for name, array in _tower(kind, width, sizes, np.random.default_rng(seed)):
         writer.add_tensor(name, array)
     return _write(writer, path)
 
 
-def _tower(kind: str, width: int, random: np.random.Generator) -> list[tuple[str, np.ndarray]]:
-    inner, wide, patch = _SIZES["embedding"], _SIZES["feed_forward"], _SIZES["patch"]
-    patches = (KINDS[kind] // patch) ** 2
+def _tower(kind: str, width: int, sizes: dict[str, int], random: np.random.Generator) -> list[tuple[str, np.ndarray]]:
+    inner, wide, patch = sizes["embedding"], sizes["feed_forward"], sizes["patch"]
+    patches = (sizes["side"] // patch) ** 2
     arrays = {"v.patch_embd.weight": _random(random, inner, 3, patch, patch)}
     if kind == "qwen2vl_merger":
         arrays["v.patch_embd.weight.1"] = _random(random, inner, 3, patch, patch)
@@ -79,7 +86,7 @@ def _tower(kind: str, width: int, random: np.random.Generator) -> list[tuple[str
     if kind == "mlp":
         arrays["v.class_embd"] = _random(random, inner)
         arrays |= _norm("v.pre_ln", inner)
-    for layer in range(_SIZES["layers"]):
+    for layer in range(sizes["layers"]):
         name = f"v.blk.{layer}"
         arrays |= _norm(f"{name}.ln1", inner) | _norm(f"{name}.ln2", inner)
         for part in ("attn_q", "attn_k", "attn_v", "attn_out"):
