@@ -168,7 +168,7 @@ def test_greedy_tokens_are_those_of_the_chat_handler(
 def test_company_changes_nothing(kind: str, loaded: Callable[..., Any], peers: Callable[..., Peer]) -> None:
     model = loaded(kind)
     chats = [
-        [asked(f"{IMAGE_MARK}{IMAGE_MARK}quick", picture(1), picture(2, 30, 30))],
+        [asked(f"{IMAGE_MARK}{IMAGE_MARK}{IMAGE_MARK}quick", picture(1), picture(2, 30, 30), picture(1))],
         [asked("안녕하세요 오늘")],
         [asked(f"one{IMAGE_MARK}", picture(3)), asked("brown", role="assistant"), asked("fox")],
         [asked("the lazy dog")],
