@@ -174,7 +174,7 @@ def _processing(architecture: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _config(architecture: str, tokenizer: Any) -> Any:
-    text = {**_TEXT, "vocab_size": len(tokenizer)}
+    text = {**_TEXT, "vocab_size": len(tokenizer) + 40}  # as many models have: rows that no token of text is given
     known = tokenizer.get_vocab()
     more: dict[str, Any] = {"tie_word_embeddings": False}
     if architecture in ("smolvlm", "idefics3"):

@@ -203,6 +203,8 @@ def load(request: LoadRequest, on_progress: Progress) -> TransformersVision:
     model, codec, device = load_generator(
         request, on_progress, AutoModelForImageTextToText, VisionCodec, processor.tokenizer
     )
+    # many models have more rows than their tokenizer has tokens, and may draw them: images lie above them all
+    codec.size = model.get_input_embeddings().weight.shape[0]
     decoder = TransformersVision(request, model, codec, processor, device)
     on_progress("warming", {})
     warm(decoder)
