@@ -95,10 +95,22 @@ async def test_the_chat_service(tmp_path, monkeypatch):
         await follow(served, "chat")
 
 
+async def test_the_vision_service(tmp_path, monkeypatch):
+    """Started by the guide's `.env`, with the model of its list, tiny and random."""
+    from tests.fakes.vision import write_vision
+
+    write_vision(tmp_path / "models" / "vision-model", "hyperclovax_vlm")
+    (tmp_path / ".env").write_text("VISION_MODEL_PATH=models/vision-model\nUSE_GPU=true\n")
+    async with serve(core_in(tmp_path, monkeypatch)) as served:
+        await follow(served, "vision")
+        assert not any((tmp_path / "data" / "images").iterdir())
+
+
 def core_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Core:
     """A core set up by the `.env` of `folder`, as if it had been started there."""
     monkeypatch.chdir(folder)
-    for name in ("MODEL_PATH", "SLLM_MODEL_PATH", "LOAD_IN_8BIT", "LOAD_IN_4BIT", "USE_GPU", "GPU_LAYERS", "PAGE_SIZE"):
+    names = ("MODEL_PATH", "SLLM_MODEL_PATH", "VISION_MODEL_PATH", "LOAD_IN_8BIT", "LOAD_IN_4BIT", "USE_GPU")
+    for name in (*names, "GPU_LAYERS", "PAGE_SIZE"):
         monkeypatch.delenv(name, raising=False)
     return Core(Settings(data_dir=folder / "data", offline=True))
 
