@@ -12,7 +12,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-MAX_SCANS = 64  # of a progressive JPEG; each goes over the whole picture, and encoders write about ten
+MAX_SCANS = 24  # of a progressive JPEG; each goes over the whole picture, and encoders write about ten
+MAX_CHUNKS = 65_536  # of a PNG; encoders write one for every 8 KiB or more
 MAX_SEGMENTS = 4096  # of a JPEG that are kept
 _ORIENTATION, _SHORT = 0x0112, 3  # an entry of EXIF and the type it has
 _TURNED = range(1, 9)
@@ -69,12 +70,15 @@ def _png(data: bytes) -> Parts:
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """(name, start, end) of what each chunk holds."""
     at = 8
-    while at + 12 <= len(data):
+    for _ in range(MAX_CHUNKS):
+        if at + 12 > len(data):
+            return
         (length,) = struct.unpack_from(">I", data, at)
         if at + 12 + length > len(data):
             raise Damaged("ends too early")
         yield data[at + 4 : at + 8], at + 8, at + 8 + length
         at += 12 + length
+    raise Damaged(f"has more than {MAX_CHUNKS:,} chunks")
 
 
 def _png_chunk(name: bytes, content: bytes) -> bytes:

@@ -261,6 +261,14 @@ def test_a_jpeg_of_very_many_scans_is_not_decoded():
         read_image(plain[:-2] + plain[at:-2] * 100 + b"\xff\xd9")
 
 
+def test_a_png_of_very_many_chunks_is_not_read_through():
+    whole = png()
+    empty = chunk(b"IDAT", b"")
+    assert np.array_equal(seen(whole[:33] + empty * 1000 + whole[33:]), pixels(whole))
+    with pytest.raises(InvalidImage, match="chunks"):
+        read_image(whole[:33] + empty * 70_000 + whole[33:])
+
+
 def test_no_byte_that_falls_over_gets_past():
     """What is read is read as before or refused by its type, whatever byte is another."""
     rng = np.random.default_rng(3)
