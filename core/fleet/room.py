@@ -13,23 +13,21 @@ from core.errors import BerthError, InsufficientMemory, LoadCancelled, ModelDrai
 from core.fleet.clock import Clock
 from core.fleet.eviction import Cause, Eviction
 from core.fleet.job import LoadJob
-from core.fleet.limits import limits_of
 from core.fleet.placement import Placement, placements
 from core.fleet.record import Record
 from core.fleet.refusal import cannot_fit, had_no_turn
 from core.fleet.release import DeviceProbe, Released, release
+from core.fleet.watch import Watch
 from core.fleet.worker import Worker
 from core.memory.calibration import Calibration
 from core.memory.ledger import Ledger, Tenant, Verdict
 from core.memory.plan import make_plan
-from core.memory.probe import DeviceMemory
 from core.settings import Settings
 from core.types import Inspection, ModelInfo, Plan, State
 
 log = logging.getLogger(__name__)
 
 _KEPT = 50  # evictions that are remembered
-_LOOK_S = 0.5  # seconds for which a look at the devices holds
 YIELD_S = (
     5.0  # the next in line waits so long for busy models to be idle by themselves; then they take no more requests
 )
@@ -57,10 +55,8 @@ class Room:
         self._records = records
         self._clock = clock
         self._places = places
-        self._gpus: tuple[str, ...] = ()
-        self._pids: dict[str, int] = {}  # of everybody with an account and a process
         self._waiting: set[asyncio.Future[None]] = set()
-        self._looked_at = float("-inf")
+        self._watch = Watch(settings, probe, records, clock, self.ledger, self.calibration)
         self._next: tuple[str, float] | None = None  # the first in line, if it waits, and since when
         self._yielding: list[Record] = []  # to it
 
@@ -68,8 +64,8 @@ class Room:
 
     async def choose(self, record: Record, job: LoadJob, inspection: Inspection) -> Placement:
         """The place with room; else where the fewest have to go. Raises InsufficientMemory when none can ever do."""
-        await self._look()
-        places = self._places(inspection, self._settings, self._gpus)
+        await self._watch.look()
+        places = self._places(inspection, self._settings, self._watch.gpus)
         tenants = self._tenants()
         places = [place.corrected(self.calibration.seen(inspection, self._settings, place.kind)) for place in places]
         able = [place for place in places if job.is_forced or self.ledger.could_fit(place.need, tenants)]
@@ -106,7 +102,7 @@ class Room:
             job.was_dropped = True
             raise LoadCancelled(f"Nobody waits for {record.name} any more. Load it again when you want it.")
         if self.ledger.waiting[0] == record.name:
-            await self._look()
+            await self._watch.look()
         if job.is_forced:
             short = self.ledger.shortage(place.need)
             await self._evict_all(self.ledger.victims(short, self._tenants()), Cause.MEMORY, record.name)
@@ -197,20 +193,20 @@ class Room:
 
     def plan(self, inspection: Inspection, disk_free: int) -> Plan:
         """Whether it would fit now, and what would make it, by the last look at the devices."""
-        tenants, gpus = self._tenants(), self._gpus
+        tenants, gpus = self._tenants(), self._watch.gpus
         return make_plan(inspection, self._settings, self.ledger, tenants, gpus, disk_free, self.calibration)
 
     # what they hold
 
     def began(self, name: str, pid: int) -> None:
         """The process of an admitted model runs."""
-        self._pids[name] = pid
+        self._watch.pids[name] = pid
 
     def settle(self, record: Record, info: ModelInfo) -> None:
         """The model is ready, on the device that `info` says: what was promised elsewhere is needed here."""
         record.became_ready(self._clock.time())
         assert record.worker is not None
-        self._probe.forget_peak(record.worker.pid)
+        self._watch.was_ready(record.worker.pid)
         account = self.ledger.account(record.name)
         if account is not None and info.device == "cpu" and account.promised.keys() - {"cpu"}:
             record.promised = account.promised = {"cpu": sum(account.promised.values())}
@@ -219,59 +215,26 @@ class Room:
         """What a model holds now, by device; idle ones go where all together hold more than they may."""
         worker = record.worker
         if worker is not None and not worker.died.done():
-            measured, most = await asyncio.to_thread(self._seen, worker.pid)
+            measured = await self._watch.measure(record, worker.pid)
             if record.worker is worker:
                 record.measured = measured
                 self.ledger.measure(record.name, measured)
-                self._note(record, most)
                 for victim in self._named(self.ledger.victims(self.ledger.overdrawn(), self._tenants())):
                     self.evict(victim, Cause.OVERDRAWN)
                 await self.calibration.save()
         return record.measured
 
-    def _seen(self, pid: int) -> tuple[dict[str, int], dict[str, int]]:
-        """What a process holds, and the most that it has held since it was ready; empty when it is gone."""
-        held = self._probe.process(pid)
-        return held, self._probe.peak(pid, held)
-
-    def _note(self, record: Record, most: Mapping[str, int]) -> None:
-        """Keeps what a model that is, or was, ready was seen to take."""
-        if most and record.inspection and record.info:
-            self.calibration.note(record.inspection, self._settings, record.info.device, most, was_used=record.was_used)
-
     def give_back(self, name: str) -> None:
         """The process of `name` is gone, or never was."""
         self.ledger.release(name)
-        self._pids.pop(name, None)
-        self._looked_at = float("-inf")
+        self._watch.forget(name)
         self.changed()
 
     async def budgets(self) -> dict[str, dict[str, int]]:
         """By device, the bytes that models may take (`limit`) and those that they count for (`held`)."""
-        await self._look()
+        await self._watch.look()
         limits = self.ledger.limits
         return {device: {"limit": limits[device], "held": self.ledger.held(device)} for device in limits}
-
-    async def _look(self) -> None:
-        """Looks at the devices and at what everybody holds, unless that was done a moment ago."""
-        if self._clock.time() - self._looked_at < _LOOK_S:
-            return
-        pids = dict(self._pids)
-        seen, host, gpus = await asyncio.to_thread(self._read, pids)
-        self._looked_at = self._clock.time()
-        for name, (measured, _) in seen.items():
-            if self._pids.get(name) == pids[name]:
-                self.ledger.measure(name, measured)
-        for record in self._records():
-            if record.worker and pids.get(record.name) == record.worker.pid:
-                self._note(record, seen[record.name][1])
-        self._gpus = tuple(gpu.device for gpu in gpus)
-        self.ledger.limits = limits_of(self._settings, host, gpus, [measured for measured, _ in seen.values()])
-
-    def _read(
-        self, pids: Mapping[str, int]
-    ) -> tuple[dict[str, tuple[dict[str, int], dict[str, int]]], DeviceMemory, list[DeviceMemory]]:
-        return {name: self._seen(pid) for name, pid in pids.items()}, self._probe.host(), self._probe.gpus()
 
     # leaving
 
@@ -306,8 +269,8 @@ class Room:
 
     async def end(self, record: Record, worker: Worker, reason: BerthError | None) -> Released:
         """Ends a model's process and waits until its bytes are back."""
-        others = [pid for pid in self._pids.values() if pid != worker.pid]
-        self._note(record, (await asyncio.to_thread(self._seen, worker.pid))[1])
+        others = [pid for pid in self._watch.pids.values() if pid != worker.pid]
+        await self._watch.measure(record, worker.pid)
         try:
             released = await release(worker, self._probe, reason, others)
         finally:

@@ -251,19 +251,22 @@ def test_among_thousands_of_nodes_none_is_overlooked(tmp_path: Path) -> None:
 def test_whatever_the_library_finds_in_a_damaged_graph_is_found(tmp_path: Path) -> None:
     whole, chance = crowded(12).SerializeToString(), random.Random(3)
     outcomes = {"read": 0, "refused": 0}
-    for _ in range(500):
+    for number in range(500):
         at, width = chance.randrange(len(whole)), chance.choice([1, 1, 2])
         changed = whole[:at] + chance.randbytes(width) + whole[at + width :]
         try:
             model = onnx.ModelProto.FromString(changed)
         except DecodeError:
             continue
-        (tmp_path / "model.onnx").write_bytes(changed)
+        path = tmp_path / f"{number}.onnx"  # what was read last is remembered by name, size and time
+        path.write_bytes(changed)
         try:
-            found = read_graph_tensors(open_directory("m", tmp_path), "model.onnx")
+            found = read_graph_tensors(open_directory("m", tmp_path), path.name)
         except CorruptModel:
             outcomes["refused"] += 1
             continue
+        finally:
+            path.unlink()
         outcomes["read"] += 1
         asked = {pair.value for each in every_tensor(model) for pair in each.external_data if pair.key == "location"}
         assert asked <= found.locations.keys()
