@@ -77,6 +77,9 @@ class V4(V3):
 class UsageShown(Wire):
     prompt_tokens: int
     completion_tokens: int
+    image_tokens: int | None = Field(
+        None, description="Of the prompt's, those that stand for images, if there are any."
+    )
 
 
 class Answer(Wire):
@@ -141,18 +144,22 @@ async def whole(items: _Reply) -> dict[str, Any]:
             ended = item
     assert begun is not None
     assert ended is not None
-    return {"response": "".join(texts), **_ended(ended), "has_chat_template": begun.begun.has_chat_template}
+    shown = {"response": "".join(texts), **_ended(ended, begun)}
+    return {**shown, "has_chat_template": begun.begun.has_chat_template}
 
 
 async def _lines(items: _Reply) -> AsyncGenerator[bytes, None]:
     """The first delta of a kept turn says which conversation it is in."""
     first: dict[str, Any] = {}
+    begun: ChatBegun | None = None
     try:
         async for item in items:
             if isinstance(item, ChatBegun):
+                begun = item
                 first = {"conversation_id": item.conversation_id} if item.conversation_id else {}
             elif isinstance(item, ChatEnded):
-                yield event({"done": True, **_ended(item)})
+                assert begun is not None
+                yield event({"done": True, **_ended(item, begun)})
             elif item.text:
                 yield event({"delta": item.text, **first})
                 first = {}
@@ -160,10 +167,10 @@ async def _lines(items: _Reply) -> AsyncGenerator[bytes, None]:
         await items.aclose()
 
 
-def _ended(ended: ChatEnded) -> dict[str, Any]:
+def _ended(ended: ChatEnded, begun: ChatBegun) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "finish_reason": ended.finish_reason,
-        "usage": _usage(ended.usage),
+        "usage": _usage(ended.usage, sum(begun.begun.image_tokens)),
         "model": ended.model,
         "created_at": ended.created_at.isoformat(),
     }
@@ -173,5 +180,6 @@ def _ended(ended: ChatEnded) -> dict[str, Any]:
     return shown
 
 
-def _usage(usage: Usage) -> dict[str, int]:
-    return {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+def _usage(usage: Usage, image_tokens: int) -> dict[str, int]:
+    shown = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+    return {**shown, "image_tokens": image_tokens} if image_tokens else shown

@@ -116,7 +116,7 @@ def _answer(done: Completion, *, wants_logprobs: bool) -> dict[str, Any]:
             }
             for index, text in enumerate(done.texts)
         ],
-        "usage": usage_shown(done.generated.usage),
+        "usage": usage_shown(done.generated.usage, image_tokens=sum(done.begun.image_tokens)),
     }
 
 
@@ -138,9 +138,11 @@ def _logprobs(scores: Sequence[TokenScore]) -> dict[str, Any]:
 async def _chunks(items: AsyncGenerator[Item], wants_usage: bool) -> AsyncGenerator[bytes, None]:
     begins: dict[str, Any] = {}
     spoken: set[int] = set()
+    image_tokens = 0
     try:
         async for item in items:
             if isinstance(item, Begun):
+                image_tokens = sum(item.image_tokens)
                 begins = head("chatcmpl", "chat.completion.chunk", item.model)
                 if wants_usage:
                     begins["usage"] = None
@@ -151,7 +153,8 @@ async def _chunks(items: AsyncGenerator[Item], wants_usage: bool) -> AsyncGenera
                 for choice in _choices(item):
                     yield event({**begins, "choices": [choice]})
             elif wants_usage:
-                yield event({**begins, "choices": [], "usage": usage_shown(item.usage)})
+                usage = usage_shown(item.usage, image_tokens=image_tokens)
+                yield event({**begins, "choices": [], "usage": usage})
         yield DONE
     finally:
         await items.aclose()

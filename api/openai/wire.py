@@ -128,13 +128,15 @@ def head(prefix: str, kind: str, model: str) -> dict[str, Any]:
     }
 
 
-def usage_shown(*usages: Usage) -> dict[str, Any]:
+def usage_shown(*usages: Usage, image_tokens: int = 0) -> dict[str, Any]:
+    """Tokens of one request. `image_tokens` are those of the prompt that stand for images."""
+    details = {"cached_tokens": sum(each.cached_tokens for each in usages)}
     prompt, completion = sum(each.prompt_tokens for each in usages), sum(each.completion_tokens for each in usages)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": sum(each.cached_tokens for each in usages)},
+        "prompt_tokens_details": {**details, "image_tokens": image_tokens} if image_tokens else details,
     }
 
 

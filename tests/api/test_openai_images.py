@@ -40,6 +40,7 @@ async def test_a_picture_and_a_question(ai):
     answer = await ai.chat.completions.create(model="seer", messages=shown(png(48, 32, GREEN), "look"))
     assert answer.choices[0].message.content == "48x32 #00ff00"
     assert answer.usage.prompt_tokens == len("user\n\nlook") + 4 + 1  # an image takes four places here
+    assert answer.usage.prompt_tokens_details.image_tokens == 4
     again = await ai.chat.completions.create(model="seer", messages=shown(png(48, 32, GREEN), "look"))
     assert again.usage.prompt_tokens_details.cached_tokens == answer.usage.prompt_tokens - 1
     other = await ai.chat.completions.create(model="seer", messages=shown(png(48, 32, RED), "look"))

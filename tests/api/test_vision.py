@@ -45,6 +45,7 @@ async def test_a_picture_in_base64(seer):
     assert set(answer) == KEPT
     assert (answer["response"], answer["model"], answer["finish_reason"]) == ("48x32 #00ff00", "seer", "stop")
     assert answer["usage"]["prompt_tokens"] == len("user\n\nlook") + 4 + 1
+    assert answer["usage"]["image_tokens"] == 4
     for value in (f"data:image/png;base64,{base64_of(png())}", base64_of(png())):
         alone = await seer.client.post(CHAT, json={"message": "look", "image": value, "temperature": 0})
         assert alone.json()["response"] == "48x32 #ff0000"
@@ -74,6 +75,7 @@ async def test_a_stream(seer):
     *deltas, (name, done) = events_of(answer.text)
     assert "".join(data["delta"] for _, data in deltas) == "48x32 #ff0000"
     assert (name, done["done"], done["finish_reason"]) == (None, True, "stop")
+    assert done["usage"]["image_tokens"] == 4
     assert deltas[0][1]["conversation_id"] == done["conversation_id"]
     on = await seer.client.post(STREAM, json={"message": "look", "conversation_id": done["conversation_id"]})
     assert "".join(data.get("delta", "") for _, data in events_of(on.text)) == "48x32 #ff0000"
