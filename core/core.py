@@ -55,7 +55,7 @@ class Core:
     def __init__(self, settings: Settings, launcher: Launcher | None = None) -> None:
         self.settings = settings
         self.catalog = Catalog()
-        self.probe = Probe()
+        self.probe = Probe(visible_gpus=settings.visible_gpus)
         self.history = History(self.probe)
         self.hub = Hub(
             models_dir=settings.models_dir,

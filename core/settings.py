@@ -115,6 +115,9 @@ class Settings(BaseSettings):
     gpu_memory_budget_mb: float | None = _env(
         "BERTH_GPU_MEMORY_BUDGET_MB", None, "MiB of each GPU that models may take; unset: what there is.", gt=0
     )
+    visible_gpus: str | None = _env(
+        "CUDA_VISIBLE_DEVICES", None, "GPUs that may be used, numbers or UUIDs with commas; unset: all."
+    )
     keep_alive: float = _env(
         "BERTH_KEEP_ALIVE",
         -1.0,

@@ -31,6 +31,7 @@ _LINES_A_SECOND = 50
 # what the heavy libraries must know before they are imported
 _ENVIRONMENT = {
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # asking whether there is a GPU must not touch CUDA
+    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # GPUs have the numbers that NVML gives them
     "PYTORCH_ALLOC_CONF": "expandable_segments:True",
     "GGML_NO_BACKTRACE": "1",  # llama.cpp would start a debugger in a process that it aborts
     "TOKENIZERS_PARALLELISM": "false",  # its thread pool does not survive a fork

@@ -60,7 +60,7 @@ class Loader:
             place = await room.choose(record, job, inspection)
             job.inspected.set_result(inspection)
             path = await self._fetch(record, job, inspection)
-            await room.admit(record, job, place)
+            place = await room.admit(record, job, inspection, place)
         except InsufficientMemory as error:
             error.plan = room.plan(inspection, await asyncio.to_thread(self._source.disk_free))
             raise
@@ -169,6 +169,7 @@ class Loader:
             "file": spec.file,
             "projector": inspection.projector,
             "device": place.device,
+            "layers": dict(place.layers) if place.layers else None,
             "dtype": spec.dtype,
             "quantization": spec.quantization,
             "context_length": spec.context_length,

@@ -6,17 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from core.memory.calibration import Seen, corrected, kind_of
+from core.memory.ledger import Ledger, Tenant
 from core.memory.need import cached_tokens, devices_of, needs_of
+from core.memory.spread import spread
 from core.settings import Settings
 from core.types import Inspection
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    device: str  # as the worker is told: auto, cpu, cuda, cuda:N
+    device: str  # as the worker is told: auto, cpu, cuda, cuda:N; of several, the first
     need: Mapping[str, int]  # bytes by device
     cached_tokens: int | None = None  # of all answers together, which the promise holds; None: the runtime's choice
     growth: Mapping[str, int] = field(default_factory=dict)  # of the need, what only use takes; not said: all of it
+    layers: Mapping[str, int] | None = None  # of a model on several GPUs, how many each has
 
     @property
     def kind(self) -> str:
@@ -47,3 +50,20 @@ def placements(inspection: Inspection, settings: Settings, gpus: Sequence[str]) 
             )
         )
     return places
+
+
+def over_several(
+    inspection: Inspection, settings: Settings, gpus: Sequence[str], ledger: Ledger, tenants: Sequence[Tenant]
+) -> list[Placement]:
+    """For a model that no single one of `gpus` holds, over several: beside all that is in memory, or else beside what
+    is pinned. Empty where that does not help."""
+    for free in ({device: ledger.room(device) for device in ledger.limits}, ledger.most(tenants)):
+        found = spread(inspection, settings, {gpu: free[gpu] for gpu in gpus if gpu in free})
+        if found is None:
+            continue
+        first = next(iter(found.layers))
+        need = {need.device: need.total for need in found.needs}
+        if ledger.could_fit(need, tenants):
+            tokens = cached_tokens(inspection, settings, first) or None
+            return [Placement(first, need, tokens, layers=found.layers)]
+    return []

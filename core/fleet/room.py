@@ -13,7 +13,7 @@ from core.errors import BerthError, InsufficientMemory, LoadCancelled, ModelDrai
 from core.fleet.clock import Clock
 from core.fleet.eviction import Cause, Eviction
 from core.fleet.job import LoadJob
-from core.fleet.placement import Placement, placements
+from core.fleet.placement import Placement, over_several, placements
 from core.fleet.record import Record
 from core.fleet.refusal import cannot_fit, had_no_turn
 from core.fleet.release import DeviceProbe, Released, release
@@ -63,24 +63,35 @@ class Room:
     # admission
 
     async def choose(self, record: Record, job: LoadJob, inspection: Inspection) -> Placement:
-        """The place with room; else where the fewest have to go. Raises InsufficientMemory when none can ever do."""
+        """The place with most room; else where the fewest have to go; else several GPUs together.
+
+        Raises InsufficientMemory when none can ever do.
+        """
         await self._watch.look()
         places = self._places(inspection, self._settings, self._watch.gpus)
         tenants = self._tenants()
         places = [place.corrected(self.calibration.seen(inspection, self._settings, place.kind)) for place in places]
-        able = [place for place in places if job.is_forced or self.ledger.could_fit(place.need, tenants)]
+        able = [place for place in places if self.ledger.could_fit(place.need, tenants)]
+        able = able or over_several(inspection, self._settings, self._watch.gpus, self.ledger, tenants)
+        able = able or (places if job.is_forced else [])
         if not able:
             raise self._refusal(record.name, places[0].need)
-        return min(able, key=lambda place: self._cost(place, tenants))
+        return min(able, key=lambda place: (self._cost(place, tenants), -self._free(place)))
+
+    def _free(self, place: Placement) -> int:
+        """Bytes on the device where it would mostly be."""
+        main = max(place.need, key=lambda device: (device != "cpu", place.need[device]), default="cpu")
+        return self.ledger.room(main) if main in self.ledger.limits else 0
 
     def _cost(self, place: Placement, tenants: Sequence[Tenant]) -> int:
         """How many models have to go."""
         short = self.ledger.shortage(place.need)
         return len(self.ledger.victims(short, tenants)) or len(tenants) + 1 if short else 0
 
-    async def admit(self, record: Record, job: LoadJob, place: Placement) -> None:
+    async def admit(self, record: Record, job: LoadJob, inspection: Inspection, place: Placement) -> Placement:
         """Promises `record` its bytes: at once, or once idle models are gone, or once it is its turn and busy ones
-        are idle. Raises InsufficientMemory when that never can be, or was not within BERTH_LOAD_WAIT."""
+        are idle; of several GPUs on the one that is best by then. Returns where. Raises InsufficientMemory when that
+        never can be, or was not within BERTH_LOAD_WAIT."""
         deadline = self._clock.time() + self._settings.load_wait_s
         while self.ledger.account(record.name) is not None:  # its last process is not quite gone
             if self._clock.time() >= deadline:
@@ -88,9 +99,16 @@ class Room:
             await self._until_changed(deadline)
         self.ledger.ask(record.name, place.need)
         try:
-            while not await self._is_admitted(record, job, place, deadline):
-                pass
+            while True:
+                if (
+                    len(self._watch.gpus) > 1 and self.ledger.waiting[0] == record.name
+                ):  # others have come and gone meanwhile
+                    place = await self.choose(record, job, inspection)
+                    self.ledger.ask_instead(record.name, place.need)
+                if await self._is_admitted(record, job, place, deadline):
+                    break
             record.promised = dict(place.need)
+            return place
         finally:
             self.ledger.withdraw(record.name)
             self._relieve(record.name)

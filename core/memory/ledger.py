@@ -79,10 +79,22 @@ class Ledger:
         """Bytes that are left there; below 0 where more was taken than promised."""
         return self.limits[device] - self.held(device)
 
+    def most(self, tenants: Iterable[Tenant]) -> dict[str, int]:
+        """Bytes by device that one model could have, if all went that are not pinned."""
+        pinned = [self._accounts[each.name] for each in tenants if each.is_pinned and each.name in self._accounts]
+        return {
+            device: limit - sum(account.held(device) for account in pinned) for device, limit in self.limits.items()
+        }
+
     def ask(self, name: str, need: Bytes) -> None:
         """Puts `name` at the end of the queue."""
         assert name not in self._queue, f"{name} asks twice"
         assert name not in self._accounts, f"{name} holds memory already"
+        self._queue[name] = dict(need)
+
+    def ask_instead(self, name: str, need: Bytes) -> None:
+        """`name` wants something else and keeps its turn."""
+        assert name in self._queue, f"{name} has not asked"
         self._queue[name] = dict(need)
 
     def withdraw(self, name: str) -> None:
@@ -115,15 +127,8 @@ class Ledger:
         return not self._is_hopeless(need, tuple(tenants))
 
     def _is_hopeless(self, need: Bytes, tenants: tuple[Tenant, ...]) -> bool:
-        pinned = [
-            self._accounts[tenant.name] for tenant in tenants if tenant.is_pinned and tenant.name in self._accounts
-        ]
-        return any(
-            size > 0
-            and device in self.limits
-            and size + sum(each.held(device) for each in pinned) > self.limits[device]
-            for device, size in need.items()
-        )
+        most = self.most(tenants)
+        return any(size > 0 and size > most.get(device, size) for device, size in need.items())
 
     def shortage(self, need: Bytes) -> dict[str, int]:
         """Bytes that `need` lacks, for each device that lacks any."""

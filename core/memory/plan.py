@@ -9,6 +9,7 @@ from core.memory.calibration import Calibration, correct
 from core.memory.keyvalues import context_of
 from core.memory.ledger import Ledger, Tenant
 from core.memory.need import cached_tokens, devices_of, layers_of, needs_of
+from core.memory.spread import spread
 from core.memory.weights import QUANTIZED_RUNTIMES, item_bytes
 from core.settings import Settings
 from core.types import DeviceRoom, Fit, Inspection, ModelSpec, Need, Plan, Quantization, Runtime
@@ -26,7 +27,8 @@ def make_plan(
     disk_free: int,
     calibration: Calibration | None = None,
 ) -> Plan:
-    """The plan on the device where it fits best, `gpus` being those of this machine.
+    """The plan on the device where it fits best, or on several together where no single one could hold it; `gpus` are
+    those of this machine.
 
     `tenants` are the models in memory, `ledger` what they count for and the limits; neither is changed.
     `calibration`: what was seen of models before.
@@ -35,7 +37,37 @@ def make_plan(
         _Planner(inspection, settings, ledger, tenants, device, calibration or Calibration()).plan(disk_free)
         for device in devices_of(inspection, settings, gpus)
     ]
-    return min(plans, key=lambda plan: (_ORDER.index(plan.fit), len(plan.unload)))
+    if all(plan.fit not in (Fit.FITS, Fit.AFTER_UNLOADING) for plan in plans):
+        plans += _over_several(plans[0], settings, ledger, tenants, gpus)
+    return min(plans, key=lambda plan: (_ORDER.index(plan.fit), len(plan.unload), -_free(plan)))
+
+
+def _over_several(
+    single: Plan, settings: Settings, ledger: Ledger, tenants: Sequence[Tenant], gpus: Sequence[str]
+) -> list[Plan]:
+    """The same over several GPUs: beside all that is in memory, or else beside what is pinned."""
+    anybody = [replace(tenant, is_busy=False, is_fresh=False) for tenant in tenants]
+    for free in ({device: ledger.room(device) for device in ledger.limits}, ledger.most(tenants)):
+        found = spread(single.inspection, settings, {gpu: free[gpu] for gpu in gpus if gpu in free})
+        if found is None:
+            continue
+        short = ledger.shortage(_by_device(found.needs))
+        unload = ledger.victims(short, tenants) or ledger.victims(short, anybody)
+        if short and not unload:
+            continue
+        rooms = tuple(
+            DeviceRoom(need.device, ledger.limits[need.device], ledger.held(need.device))
+            for need in found.needs
+            if need.device in ledger.limits
+        )
+        fit = Fit.AFTER_UNLOADING if unload else Fit.FITS
+        whole = replace(single, device=found.device, needs=found.needs, rooms=rooms, measured=None)  # seen on one GPU
+        return [replace(whole, fit=fit, unload=unload)]
+    return []
+
+
+def _free(plan: Plan) -> int:
+    return next((room.free for room in plan.rooms if room.device == plan.device), 0)
 
 
 class _Planner:

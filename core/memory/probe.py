@@ -38,8 +38,15 @@ class DeviceMemory:
 class Probe:
     """Reads of the moment; nothing is cached but NVML's handles."""
 
-    def __init__(self, cgroup: Path = _CGROUP, own_cgroup: Path = Path("/proc/self/cgroup"), nvml: Any = None) -> None:
+    def __init__(
+        self,
+        cgroup: Path = _CGROUP,
+        own_cgroup: Path = Path("/proc/self/cgroup"),
+        nvml: Any = None,
+        visible_gpus: str | None = None,  # as CUDA_VISIBLE_DEVICES has them
+    ) -> None:
         self._cgroup, self._own_cgroup = cgroup, own_cgroup
+        self._visible = visible_gpus
         self._nvml = nvml or _open_nvml()
         self._forgotten: set[int] = set()
 
@@ -58,7 +65,7 @@ class Probe:
         if self._nvml is None:
             return []
         found = []
-        for index, handle in _handles(self._nvml):
+        for index, handle in self._gpus():
             with contextlib.suppress(self._nvml.NVMLError):  # a device may be lost, or hidden from us
                 memory = self._nvml.nvmlDeviceGetMemoryInfo(handle)
                 name = self._nvml.nvmlDeviceGetName(handle)
@@ -76,7 +83,7 @@ class Probe:
         except (psutil.Error, OSError):
             return {}
         if self._nvml is not None:
-            for index, handle in _handles(self._nvml):
+            for index, handle in self._gpus():
                 used = _gpu_bytes(self._nvml, handle, pid)
                 if used is not None:
                     held[f"cuda:{index}"] = used
@@ -99,6 +106,18 @@ class Probe:
             most, now = (int(fields[name].split()[0]) * 1024 for name in ("VmHWM", "VmRSS"))
             return {**held, "cpu": held["cpu"] + max(0, most - now)}
         return held
+
+    def _gpus(self) -> Iterator[tuple[int, object]]:
+        """Number and handle of each GPU that CUDA would show a worker. CUDA_VISIBLE_DEVICES renumbers them there, and
+        NVML knows nothing of it; workers are told to count as NVML does (CUDA_DEVICE_ORDER)."""
+        nvml: Any = self._nvml
+        visible = self._visible
+        for number, index in enumerate(_all(nvml) if visible is None else _named(nvml, visible.split(","))):
+            try:
+                handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            except nvml.NVMLError:
+                continue
+            yield number, handle
 
     def _limits(self) -> Iterator[tuple[int, int]]:
         """(limit, bytes in use that cannot be dropped) of each control group that holds this process."""
@@ -168,16 +187,27 @@ def _open_nvml() -> ModuleType | None:
     return pynvml  # type: ignore[no-any-return]
 
 
-def _handles(nvml: Any) -> Iterator[tuple[int, object]]:
-    count = 0
+def _all(nvml: Any) -> range:
     with contextlib.suppress(nvml.NVMLError):  # the driver may have been taken away
-        count = nvml.nvmlDeviceGetCount()
-    for index in range(count):
-        try:
-            handle = nvml.nvmlDeviceGetHandleByIndex(index)
-        except nvml.NVMLError:
-            continue
-        yield index, handle
+        return range(nvml.nvmlDeviceGetCount())
+    return range(0)
+
+
+def _named(nvml: Any, names: list[str]) -> Iterator[int]:
+    """NVML's numbers of GPUs given by number or by the beginning of their UUID. As CUDA has it, one that is not there
+    hides those behind it."""
+    for name in (each.strip() for each in names):
+        found = [index for index in _all(nvml) if name == str(index) or (name and _uuid(nvml, index).startswith(name))]
+        if len(found) != 1:
+            return
+        yield found[0]
+
+
+def _uuid(nvml: Any, index: int) -> str:
+    with contextlib.suppress(nvml.NVMLError):
+        uuid = nvml.nvmlDeviceGetUUID(nvml.nvmlDeviceGetHandleByIndex(index))
+        return uuid.decode() if isinstance(uuid, bytes) else str(uuid)
+    return ""
 
 
 def _gpu_bytes(nvml: Any, handle: object, pid: int) -> int | None:

@@ -91,9 +91,10 @@ def load(request, on_progress):
         if what.startswith("once:"):
             command.write_text("")
         obey(what.removeprefix("once:"))
+    device = "+".join(request.layers or (request.device if request.device.startswith("cuda:") else "cpu",))
     if request.tasks[0].generates:
         info = ModelInfo(
-            request.tasks, request.runtime, "cpu", "float32", "fake", context_length=CONTEXT, has_chat_template=True
+            request.tasks, request.runtime, device, "float32", "fake", context_length=CONTEXT, has_chat_template=True
         )
         if Path(request.path, SEES).exists():
             info = replace(info, tasks=(Task.IMAGE_TEXT_TO_TEXT, Task.TEXT_GENERATION))

@@ -32,6 +32,7 @@ class LoadRequest:
     tasks: tuple[Task, ...]  # first: the one that chooses the head
     file: str | None = None  # a weight file inside `path`
     device: str = "auto"  # auto, cpu, cuda, cuda:N
+    layers: Mapping[str, int] | None = None  # of a decoder on several GPUs, how many each has; `device` is the first
     dtype: str | None = None  # float32, float16, bfloat16
     quantization: Quantization | None = None
     context_length: int | None = None  # tokens; only ever below the model's own

@@ -46,7 +46,7 @@ class TransformersDecoder:
         self.info = ModelInfo(
             tasks=tuple(task for task in request.tasks if task in _TASKS),
             runtime=RuntimeName.TRANSFORMERS,
-            device=device,
+            device="+".join(request.layers) if request.layers else device,
             dtype=str(model.dtype).removeprefix("torch."),
             model_type=model.config.model_type,
             context_length=context,

@@ -26,6 +26,7 @@ from core.worker.devices import guarded, pick_device, pick_dtype
 from core.worker.runtimes.base import Embedding, LoadRequest, Progress, Row, padded
 from core.worker.runtimes.compaction import compact
 from core.worker.runtimes.configuration import LABELLED, context_length, labels_of, pad_id_of, served_tasks
+from core.worker.runtimes.devicemap import device_map
 from core.worker.runtimes.loading import (
     MAX_BATCH_TOKENS,
     check_tasks,
@@ -218,6 +219,8 @@ def read_weights(request: LoadRequest, config: Any, device: str, safe: bool, hea
     """The model of the class `head` on its device, and what its files lacked."""
     quantized = request.quantization is not None
     options: dict[str, Any] = {"device_map": device} if quantized or device != "cpu" else {}
+    if request.layers:
+        options["device_map"] = device_map(head, config, request.layers)
     if quantized:
         options["quantization_config"] = quantization_config(request, device)
     if variant := _variant(request.file):

@@ -138,6 +138,9 @@ class FakeNvml:
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
         return index
 
+    def nvmlDeviceGetUUID(self, handle: int) -> str | bytes:
+        return b"GPU-a1b2-0" if handle == 0 else ["", "GPU-a1b2-1", "GPU-b2c4-2"][handle]
+
     def nvmlDeviceGetMemoryInfo(self, handle: int) -> SimpleNamespace:
         if handle == 1:
             raise _Lost
@@ -159,6 +162,21 @@ def test_what_nvml_tells() -> None:
     held = probe.process(os.getpid())
     assert set(held) == {"cpu", "cuda:0"}
     assert held["cuda:0"] == 3 * GB
+
+
+@pytest.mark.parametrize(
+    ("named", "seen"),
+    [
+        ("", []), ("-1", []), ("0", [0]), ("2,0", [2, 0]), (" 2 , 9, 0", [2]), ("GPU-b2,0", [2, 0]), ("GPU-", []),
+        ("GPU-b2c4", [2]), ("NoDevFiles", []),
+    ],
+)  # fmt: skip
+def test_gpus_are_numbered_as_a_worker_sees_them(named: str, seen: list[int]) -> None:
+    nvml = FakeNvml()
+    nvml.nvmlDeviceGetMemoryInfo = lambda handle: SimpleNamespace(total=handle, free=handle, used=0)  # type: ignore[method-assign]
+    assert [(gpu.device, gpu.total) for gpu in Probe(nvml=nvml, visible_gpus=named).gpus()] == [
+        (f"cuda:{number}", index) for number, index in enumerate(seen)
+    ]
 
 
 @pytest.mark.gpu
