@@ -189,6 +189,11 @@ const WRITERS = {
   ],
 };
 
+/** Fields of a form of the chat service's v5, as text; what it does not know is left out, a list is its field several times. */
+const formFields = ({ message, model, max_tokens, temperature, top_p, seed, stop }) =>
+  Object.entries({ message, model, max_tokens, temperature, top_p, seed, stop })
+    .flatMap(([name, value]) => [value ?? []].flat().map((each) => [name, String(each)]));
+
 // The same for a question about a picture, which is a file beside the program.
 const PICTURED = {
   curl: ({ base, model, question, client, key }) => [
@@ -206,7 +211,7 @@ const PICTURED = {
     `        ${json(`${base}/api/v5/vision/chat`)},`,
     ...(key ? ['        headers={"X-API-Key": "YOUR_KEY"},'] : []),
     '        files={"image": picture},',
-    `        data=${python({ message: question, model, ...client })},`,
+    `        data=${python(formFields({ message: question, model, ...client }))},`,
     "        timeout=120,",
     "    )",
     "reply.raise_for_status()",
@@ -266,9 +271,6 @@ const PICTURED = {
     "console.log((await reply.json()).response);",
   ],
 };
-/** Fields of a form, as text; a list is its field several times. */
-const formFields = (fields) => Object.entries(fields).flatMap(([name, value]) => [value].flat().map((each) => [name, String(each)]));
-
 berth.program = (section, language) => {
   const model = berth.at[section].model ?? "";
   const base = new URL(".", location.href).href.replace(/\/$/, "");
