@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,8 @@ _NEAR_READS = (256 * 1024,)
 _BATCH = 1024  # texts that are told apart at once
 _WINDOW = 64  # bytes for each of them, with its length
 _ZEROS = b"\0" * 7
+_LAST = operator.itemgetter(-1)
+_ONE_MORE = bytes([*range(1, 256), 0])
 
 
 class Cursor:
@@ -74,7 +77,7 @@ class Cursor:
 
     def skip_texts(self, count: int) -> None:
         for batch in _batches(count):
-            self._plain(batch) or self._walk(batch)
+            self._cut(batch) or self._walk(batch)
 
     def skip_tokens(self, count: int) -> None:
         """Texts of which no two may be the same, since llama.cpp ends the process then. For it they end at a NUL."""
@@ -82,14 +85,16 @@ class Cursor:
             raise self.fail(f"has a vocabulary of {count:,} tokens where {MAX_TOKENS:,} are the most")
         found: set[bytes] = set()
         for batch in _batches(count):
-            tokens = self._plain(batch) or self._walk(batch)
+            pieces = self._cut(batch)
+            tokens = [piece[:-1] for piece in pieces] if pieces else self._walk(batch)
             has_nul = b"\0" in b"".join(tokens)
             found.update([token.partition(b"\0")[0] for token in tokens] if has_nul else tokens)
         if len(found) < count:
             raise self.fail("has the same token twice in its vocabulary")
 
-    def _plain(self, count: int) -> list[bytes]:
-        """The next `count` texts, when none is longer than 255 bytes and they are in memory already; else none.
+    def _cut(self, count: int) -> list[bytes]:
+        """The next `count` texts, each with a byte behind it, when they are in memory already and none is longer than
+        254 bytes; else none.
 
         There may be hundreds of thousands of texts. Of so short a one the length is a byte and seven zeros, which
         texts do not hold: what is cut there is told apart at once, and then held against the lengths.
@@ -97,15 +102,14 @@ class Cursor:
         window = bytes(memoryview(self._data)[self.position : self.position + count * _WINDOW])
         pieces = window.split(_ZEROS, count)  # a length; texts, each with the length of the next; the rest
         rest = pieces.pop()
-        if len(pieces) < count or not all(pieces):
+        try:
+            lengths, sizes = bytes(map(_LAST, pieces)), bytes(map(len, pieces))
+        except (IndexError, ValueError):  # an empty piece, or a long one
             return []
-        lengths = [piece[-1] for piece in pieces]
-        ends = [len(piece) - 1 for piece in pieces]  # of the text before each length
-        if ends[0] or ends[1:] != lengths[:-1] or len(rest) < lengths[-1]:
+        if len(pieces) < count or sizes != b"\1" + lengths[:-1].translate(_ONE_MORE) or len(rest) < lengths[-1]:
             return []
         self.position += sum(lengths) + 8 * count
-        texts = [piece[:-1] for piece in pieces]
-        return [*texts[1:], rest[: lengths[-1]]]
+        return [*pieces[1:], rest[: lengths[-1]] + b"\0"]
 
     def _walk(self, count: int) -> list[bytes]:
         """The next `count` texts, one by one."""
