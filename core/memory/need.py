@@ -30,7 +30,7 @@ def needs_of(inspection: Inspection, settings: Settings, device: str) -> tuple[N
     sequences = settings.max_sequences
     context = context_of(inspection) if inspection.tasks[0].generates else inspection.context_length or _SHORT_CONTEXT
     process = process_bytes(inspection, quantization, device)
-    host = Need("cpu", overhead=process + pixel_bytes(inspection, sequences))
+    host = Need("cpu", overhead=process + pixel_bytes(inspection, sequences, context))
     cache = cache_of(inspection, number, sequences, settings.max_cached_tokens)
     need = Need(
         device=device,

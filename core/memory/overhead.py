@@ -78,21 +78,25 @@ def kept_image_bytes(inspection: Inspection, number: int, tokens: int) -> int:
     return min(EMBEDDED_BYTES, tokens * anatomy.hidden * number)
 
 
-def pixel_bytes(inspection: Inspection, sequences: int) -> int:
+def pixel_bytes(inspection: Inspection, sequences: int, context: int) -> int:
     """Host bytes of images that wait to be embedded; a patch has about as many numbers as it is wide in the tower."""
-    anatomy = inspection.anatomy
     if inspection.runtime is not Runtime.TRANSFORMERS:
         return 0
-    return min(PIXEL_BYTES, sequences * anatomy.image_patches * anatomy.image_hidden * 4)
+    one = _patches(inspection, context) * inspection.anatomy.image_hidden * 4
+    return max(one, min(PIXEL_BYTES, sequences * one))
 
 
 def _image_bytes(inspection: Inspection, device: str, number: int, context: int) -> int:
     """Of an image as large as the model takes it, and a prompt can hold it, on its way through the tower."""
     anatomy = inspection.anatomy
     inner, outer = _ARRAYS[inspection.runtime]
-    patches = min(anatomy.image_patches, context * anatomy.image_merge)
     number = 4 if device == "cpu" else number
-    return patches * (inner * anatomy.image_intermediate + outer * anatomy.image_hidden) * number
+    return _patches(inspection, context) * (inner * anatomy.image_intermediate + outer * anatomy.image_hidden) * number
+
+
+def _patches(inspection: Inspection, context: int) -> int:
+    """Of an image at most: a larger one fits into no prompt."""
+    return min(inspection.anatomy.image_patches, context * inspection.anatomy.image_merge)
 
 
 def _text_bytes(inspection: Inspection, device: str, number: int, sequences: int, context: int) -> int:

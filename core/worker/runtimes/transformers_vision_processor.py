@@ -18,6 +18,7 @@ from transformers.models.smolvlm import processing_smolvlm
 
 from core.errors import InvalidRequest, LoadFailed, TemplateFailed
 from core.types import Image, Message
+from core.worker.devices import out_of_memory
 from core.worker.generation.codec import HFCodec
 from core.worker.generation.images import images_of, parts_of, places
 from core.worker.runtimes.base import LoadRequest
@@ -108,7 +109,7 @@ class Reader:
             if found is not None:
                 self._layouts.move_to_end(image["key"])
                 return found
-        return self._read(image)[0]
+        return self._read(image)
 
     def take_pixels(self, image: Image) -> dict[str, Any]:
         """What the model embeds the image from, by the names of its parameters; forgotten here."""
@@ -117,25 +118,12 @@ class Reader:
             if found is not None:
                 self._held -= _bytes_of(found)
                 return found
-        read = self._read(image)[1]
-        with self._lock:
-            if self._pixels.pop(image["key"], None) is not None:
-                self._held -= _bytes_of(read)
-        return read
+        return _pixels_in(self._processed(image))  # with no text: the tokenizer is the other thread's
 
-    def _read(self, image: Image) -> tuple[Layout, dict[str, Any]]:
-        picture = self._opened(image)
-        try:
-            found = self._processor(
-                text=[self._token], images=[picture], return_text_replacement_offsets=True, return_tensors="pt"
-            )
-        except Exception as error:
-            said = " ".join(str(error).split())[:200]
-            raise InvalidRequest(
-                f"{self.name} cannot look at an image of {picture.width:,}×{picture.height:,} pixels: {said}"
-            ) from error
+    def _read(self, image: Image) -> Layout:
+        found = self._processed(image, text=[self._token], return_text_replacement_offsets=True)
         text = str(found["text_replacement_offsets"][0][0]["replacement"])
-        pixels = {name: value for name, value in found.items() if name not in _OF_TEXT}
+        pixels = _pixels_in(found)
         layout = Layout(text, text.count(self._token), self._grid(pixels))
         with self._lock:
             self._layouts[image["key"]] = layout
@@ -146,7 +134,20 @@ class Reader:
                 self._held += _bytes_of(pixels)
             while self._held > PIXEL_BYTES and len(self._pixels) > 1:
                 self._held -= _bytes_of(self._pixels.popitem(last=False)[1])
-        return layout, pixels
+        return layout
+
+    def _processed(self, image: Image, **more: Any) -> Any:
+        """What the processor makes of it. Raises InvalidRequest, InsufficientMemory."""
+        picture = self._opened(image)
+        try:
+            return self._processor(images=[picture], return_tensors="pt", **more)
+        except MemoryError:
+            raise out_of_memory("cpu", f"an image for {self.name} was read") from None
+        except Exception as error:
+            said = " ".join(str(error).split())[:200]
+            raise InvalidRequest(
+                f"{self.name} cannot look at an image of {picture.width:,}×{picture.height:,} pixels: {said}"
+            ) from error
 
     def _opened(self, image: Image) -> PIL.Image.Image:
         try:
@@ -204,6 +205,10 @@ def _processor_class(request: LoadRequest, config: Any) -> tuple[Any, list[str]]
 def _stated(request: LoadRequest, file: str) -> str | None:
     stated = (read_json(Path(request.path) / file, request.name) or {}).get("processor_class")
     return stated if isinstance(stated, str) else None
+
+
+def _pixels_in(found: Any) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if name not in _OF_TEXT}
 
 
 def _bytes_of(pixels: dict[str, Any]) -> int:

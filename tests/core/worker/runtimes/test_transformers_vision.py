@@ -251,17 +251,20 @@ def test_a_question_on_the_same_picture_does_not_embed_it_again(name: str, direc
     assert len(calls) == seen
 
 
-def test_without_room_for_images_they_are_embedded_again(directory, own, plain, tower, monkeypatch) -> None:
+@pytest.mark.parametrize("name", ["qwen2_vl", "smolvlm", "hyperclovax_vlm"])
+def test_without_room_for_images_they_are_embedded_again(name: str, directory, own, plain, tower, monkeypatch) -> None:
     monkeypatch.setattr(transformers_vision, "EMBEDDED_BYTES", 1)
-    generator = loaded(directory("qwen2_vl"))
+    generator = loaded(directory(name))
     generator.prefill_tokens = 5  # an image is read in several steps
     calls, talk = tower(generator), Talk(generator)
-    for job, chat in zip(talk.ask(TWO, ONE, TEXT), (TWO, ONE, TEXT), strict=True):
-        assert Expected(plain("qwen2_vl"), own("qwen2_vl"), chat, 8).parted(drawn(job)) == 0
-    assert len(calls) == 3  # one each, however many steps
+    for job, chat in zip(talk.ask(TWO, TEXT), (TWO, TEXT), strict=True):
+        assert Expected(plain(name), own(name), chat, 8).parted(drawn(job)) == 0
+    assert len(calls) == 2  # one each, however many steps
     assert generator.vision._at_hand == {}
-    talk.ask([("user", ["first: ", WIDE])])
-    assert len(calls) == 4
+    again = [("user", ["first: ", WIDE])]
+    [job] = talk.ask(again)
+    assert len(calls) == 3
+    assert Expected(plain(name), own(name), again, 8).parted(drawn(job)) == 0
 
 
 def test_no_memory_for_an_image_fails_its_prompt_alone(directory, own, plain, monkeypatch) -> None:
