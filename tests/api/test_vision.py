@@ -9,6 +9,7 @@ import pytest
 from core.core import Core
 from core.errors import WorkerCrashed
 from core.fleet.launcher import Launcher
+from core.types import Task
 from tests.api.test_bad_input import check_refusal
 from tests.api.test_chat import KEPT, events_of
 from tests.core.images.pictures import GREEN, RED, gif_frames, picture, png, png_that_says, saved
@@ -351,3 +352,28 @@ async def test_a_prediction_about_a_picture(seer):
 
 def test_the_colours_that_the_fake_names_are_those_that_are_drawn():
     assert (RED, GREEN) == ((255, 0, 0), (0, 255, 0))
+
+
+async def test_a_graph_alone_that_names_pictures_as_the_guide_has_it(tmp_path, monkeypatch):
+    from core.settings import Settings
+    from tests.fakes.images import write_graph
+
+    monkeypatch.chdir(tmp_path)
+    maps = write_graph(tmp_path / "models" / "vision-model.onnx")
+    settings = Settings(_env_file=None, data_dir="data", offline=True, vision_model_path="models/vision-model.onnx")
+    async with serve(Core(settings)) as served:
+        path = "/models/vision-model/predict"
+        raw = await served.client.post(path, content=png(32, 32, GREEN), headers={"Content-Type": "image/png"})
+        assert raw.status_code == 200, raw.text
+        found = raw.json()
+        assert (found["task"], found["model_name"]) == ("image-classification", "vision-model")
+        assert found["input"] == {"image": {"width": 32, "height": 32}, "text": ""}
+        assert len(found["result"]) == len(maps)
+        assert sum(each["score"] for each in found["result"]) == pytest.approx(1, abs=1e-5)
+        again = await served.client.post(path, json={"image": base64_of(png(32, 32, GREEN)), "top_k": 1})
+        assert again.json()["result"] == found["result"][:1]
+        check_refusal(await served.client.post(path, json={"image": base64_of(png()), "text": "why?"}), 422)
+        check_refusal(await served.client.post(path, json={"text": "why?"}), 422)
+        assert served.core.default_model(Task.IMAGE_CLASSIFICATION) == "vision-model"
+        asked = await served.client.post(CHAT, json={"message": "x", "images": [base64_of(png())]})
+        assert check_refusal(asked, 404)["type"] == "model_not_found"
