@@ -74,11 +74,12 @@ class Scene:
     paint: Colour
 
 
-def draw_scene(source: random.Random, held_out: bool = False) -> Scene:
-    """A scene by chance; with `held_out` its first-drawn thing is one of the pairs that training never has."""
+def draw_scene(source: random.Random, held_out: bool = False, most: int = MOST) -> Scene:
+    """A scene by chance, of `most` things; with `held_out` the first is one of the pairs that training never has."""
     background = source.choices(list(BACKGROUNDS), (8, 2, 2, 2, 2, 1))[0]
     paint = _jitter(source, source.choice(BACKGROUNDS[background]), 4)
     count = source.choices(range(MOST + 1), (1, 4, 5, 5, 4, 3, 2))[0] or (1 if held_out else 0)
+    count = count if count <= most else source.randint(1, most)
     alike = source.random() < 0.35  # few shapes and colours, so that there is something to count
     shapes = source.sample(SHAPES, 2) if alike else SHAPES
     colours = source.sample(list(COLOURS), 2) if alike else list(COLOURS)

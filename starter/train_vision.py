@@ -32,6 +32,7 @@ from transformers import (
 )  # fmt: skip
 
 from starter import training
+from starter.corpus import vision_words as words
 from starter.corpus.vision import Conversations, Talk
 from starter.scenes import BACKGROUNDS, COLOURS, SHAPES, Scene, draw_scene, paint, paint_clutter
 from starter.side_by_side import SideBySide, pairs
@@ -196,16 +197,43 @@ def scenes(source: random.Random) -> Iterator[tuple[torch.Tensor, torch.Tensor]]
         yield drawn([draw_scene(source) for _ in range(PICTURES)], source)
 
 
-def loss_of(model: Idefics3ForConditionalGeneration, patches: Patches, batch: Batch) -> torch.Tensor:
+class Words:
+    """Draws each of a picture's tokens towards the embeddings of the words for what is there, in both languages.
+
+    The head reads words from the tokens as from any other place: grounding begins there, not with chance.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        named = [(SHAPES, words.SHAPES), (list(COLOURS), words.COLOURS)]
+        self._ids = [
+            torch.tensor([[-1, -1], *([_first(tokenizer, name), _first(tokenizer, korean[name][0])] for name in names)])
+            for names, korean in named
+        ]
+
+    def loss(self, logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        """Of the head's logits (pictures, tokens, vocabulary) against classes (pictures, 4, patches)."""
+        blocks = classes[:, :2].reshape(-1, 2, GRID // SHUFFLE, SHUFFLE, GRID // SHUFFLE, SHUFFLE)
+        inside = blocks.amax(dim=(3, 5)).flatten(2).clamp(min=0)  # (pictures, 2, tokens)
+        there = (inside > 0).all(1)
+        scores = logits[there].log_softmax(-1)
+        wanted = torch.cat([ids[inside[:, at][there]] for at, ids in enumerate(self._ids)], dim=-1)
+        return -scores.gather(-1, wanted).mean() if len(scores) else logits.sum() * 0
+
+
+def _first(tokenizer: PreTrainedTokenizerFast, word: str) -> int:
+    return int(tokenizer.encode(" " + word, add_special_tokens=False)[0])
+
+
+def loss_of(model: Idefics3ForConditionalGeneration, patches: Patches, named: Words, batch: Batch) -> torch.Tensor:
     features = model.model.vision_model(batch.pictures).last_hidden_state
     held = model.get_input_embeddings()(batch.ids)
-    seen = model.model.connector(features).flatten(0, 1)
-    held = held.masked_scatter((batch.ids == model.config.image_token_id)[..., None], seen)
+    seen = model.model.connector(features)
+    held = held.masked_scatter((batch.ids == model.config.image_token_id)[..., None], seen.flatten(0, 1))
     states = model.model.text_model(inputs_embeds=held, attention_mask=batch.mask, use_cache=False).last_hidden_state
     wanted = batch.labels[:, 1:] != -100  # the head is only asked where there is an answer
     logits = model.lm_head(states[:, :-1][wanted])
     told = torch.nn.functional.cross_entropy(logits, batch.labels[:, 1:][wanted])
-    return told + 0.1 * patches.loss(features, batch.classes)
+    return told + 0.1 * patches.loss(features, batch.classes) + 0.1 * named.loss(model.lm_head(seen), batch.classes)
 
 
 def save(model: Idefics3ForConditionalGeneration, processor: Idefics3Processor, directory: Path) -> None:
@@ -234,8 +262,8 @@ def learn_talks(
     """The second part: conversations. The model is saved every few minutes: a run that is cut leaves one."""
     torch.manual_seed(30)
     patches, saved = Patches(model.config.vision_config.hidden_size), time.monotonic()
-    both = torch.nn.ModuleList([model, patches])
-    side_by_side = SideBySide(both, lambda batch: loss_of(model, patches, batch), options.threads)
+    both, named = torch.nn.ModuleList([model, patches]), Words(processor.tokenizer)
+    side_by_side = SideBySide(both, lambda batch: loss_of(model, patches, named, batch), options.threads)
 
     def loss(group: Any) -> torch.Tensor:
         nonlocal saved

@@ -12,11 +12,12 @@ from starter.corpus.noise import misspelt
 from starter.corpus.vision_answers import ANSWERS, antecedent
 from starter.corpus.vision_slots import Asked, Slots
 from starter.corpus.vision_words import FIXED, LANGS
-from starter.scenes import Scene, draw_scene
+from starter.scenes import MOST, Scene, draw_scene
 
 HERE = Path(__file__).parent
 FREE = ("hello", "thanks", "who")  # answered with and without a picture
 WEIGHTS = dict.fromkeys(ANSWERS, 1.0) | {"describe": 3.0, "where": 2.0, "count_of": 2.0, "place": 1.5, "count": 1.5}
+FEW = ((4000, 2), (10_000, 4))  # so many conversations, then so many things at most in the scenes of those
 _SYSTEMS = (
     "You are a helpful assistant.",
     "You look at pictures and answer questions about them. Answer briefly.",
@@ -105,9 +106,12 @@ class Conversations:
         self._source = source
         self._questions = Questions(source)
         self._kinds, self._weights = list(WEIGHTS), list(WEIGHTS.values())
+        self._drawn = 0
 
     def draw(self) -> Talk:
+        """The first are about scenes of few things: from those it is soonest learnt what words have to do with them."""
         source, talk = self._source, Talk()
+        self._drawn += 1
         if source.random() < 0.2:
             talk.system = source.choice(_SYSTEMS)
         lang = source.choice(LANGS)
@@ -132,7 +136,8 @@ class Conversations:
     def _look(self, talk: Talk, lang: str, turns: int) -> None:
         """A picture and questions about it."""
         source, before = self._source, None
-        scene = None if source.random() < 0.04 else draw_scene(source)
+        most = next((things for talks, things in FEW if self._drawn <= talks), MOST)
+        scene = None if source.random() < 0.04 else draw_scene(source, most=most)
         number = len(talk.scenes)
         talk.scenes.append(scene)
         answers: set[str] = set()
