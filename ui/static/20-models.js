@@ -78,7 +78,7 @@ berth.state = (model) => {
 
 /** Runtime, precision, device, memory. */
 berth.facts = (model) => {
-  const device = model.device ? model.device.replace(/^cpu$/, "CPU").replace(/^cuda/, "GPU ") : null;
+  const device = model.device ? model.device.replace(/^cpu$/, "CPU").replace(/cuda:?/g, "GPU ").replaceAll("+", " + ") : null;
   const precision = model.quantization ?? ({ float32: "fp32", float16: "fp16", bfloat16: "bf16" }[model.dtype] ?? model.dtype);
   const short = { "sentence-transformers": "sentence-transformers", onnxruntime: "ONNX Runtime" }[model.runtime] ?? model.runtime;
   return [short, precision, device?.trim(), model.measured ? berth.bytes(model.measured) : null].filter(Boolean);
