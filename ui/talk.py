@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
+
+import gradio as gr
 
 from core.chat.types import ChatBegun, ChatEnded, ChatTurn
 from core.core import Core
 from core.errors import InvalidRequest
 from core.sampling import parse_sampling
 from core.types import Delta, Image, Sampling, Task
+from ui.guard import owner_of
 from ui.pace import Look
 from ui.sampling import sampling_of
+from ui.section import quiet
+from ui.streaming import StreamingSection
 from ui.written import Written
 
 _TOLD = ("model", "revision", "prompt_tokens", "context_length", "first_token_ms", "total_ms", "tokens_per_s")
@@ -74,7 +80,22 @@ async def _read(core: Core, images: Any) -> tuple[Image, ...]:
     return await core.images.read("images", images)
 
 
-async def page_answer(
+def wire(section: StreamingSection, core: Core, task: Task, talk: gr.HTML, options: dict[str, Any]) -> None:
+    """Hangs up the panel of a conversation: `options` are the components of `sampling_fields`."""
+
+    async def send(request: gr.Request, model: str, given: dict[str, Any], *values: Any) -> AsyncIterator[Any]:
+        knobs = dict(zip(options, values, strict=True))
+        answer = partial(_page_answer, core, owner_of(request), task, model, given, knobs)
+        async with contextlib.aclosing(section.followed(request, model, answer)) as shown:
+            async for each in shown:
+                yield each
+
+    talk.send(send, [section.line, talk, *options.values()], [talk], **quiet(section.name))
+    section.wire_stop(talk.stop)
+    section.tell_browser(options)
+
+
+async def _page_answer(
     core: Core, owner: str, task: Task, model: str, given: dict[str, Any], knobs: dict[str, Any]
 ) -> AsyncGenerator[Look]:
     """What the page shows of the turn `given`, as `ui/static/46-chat.js` sends it."""

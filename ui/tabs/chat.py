@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -13,14 +12,14 @@ from gradio.events import api
 from core.chat.types import ChatTurn
 from core.core import Core
 from core.types import Task
+from ui import talk
 from ui.conversations import server_functions
 from ui.guard import guarded, owner_of
 from ui.pace import Paced
 from ui.panel import panel
 from ui.sampling import sampling_fields
-from ui.section import quiet
 from ui.streaming import StreamingSection
-from ui.talk import page_answer, plain_answer, sampling_given
+from ui.talk import plain_answer, sampling_given
 
 EXAMPLES = {
     "en": [
@@ -39,7 +38,7 @@ EXAMPLES = {
 def build(page: gr.Blocks, core: Core, feed: gr.HTML) -> None:
     section = StreamingSection(page, core, feed, "chat", (Task.TEXT_GENERATION,))
     with section.tab(), gr.Column(elem_classes="side-chat"):
-        chat = panel(
+        place = panel(
             "chat",
             options={"examples": _plain(EXAMPLES)},
             events=("send", "stop"),
@@ -50,17 +49,7 @@ def build(page: gr.Blocks, core: Core, feed: gr.HTML) -> None:
             panel("frame", elem_id="frame")
             options = sampling_fields(several=False, max_tokens=512, top_k=0, penalty=1.0)
         panel("code", options={"section": "chat"}, elem_id="code-chat")
-
-    async def send(request: gr.Request, model: str, given: dict[str, Any], *values: Any) -> AsyncIterator[Any]:
-        knobs = dict(zip(options, values, strict=True))
-        answer = partial(page_answer, core, owner_of(request), Task.TEXT_GENERATION, model, given, knobs)
-        async with contextlib.aclosing(section.followed(request, model, answer)) as shown:
-            async for each in shown:
-                yield each
-
-    chat.send(send, [section.line, chat, *options.values()], [chat], **quiet("chat"))
-    section.wire_stop(chat.stop)
-    section.tell_browser(options)
+    talk.wire(section, core, Task.TEXT_GENERATION, place, options)
 
 
 def _plain(examples: dict[str, list[str]]) -> dict[str, list[dict[str, str]]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 from collections.abc import AsyncIterator
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -14,14 +13,14 @@ from gradio.events import api
 from core.chat.types import ChatTurn
 from core.core import Core
 from core.types import Task
+from ui import talk
 from ui.conversations import server_functions
 from ui.guard import guarded, owner_of
 from ui.pace import Paced
 from ui.panel import panel
 from ui.sampling import sampling_fields
-from ui.section import quiet
 from ui.streaming import StreamingSection
-from ui.talk import page_answer, plain_answer, sampling_given
+from ui.talk import plain_answer, sampling_given
 
 EXAMPLES = {  # picture of the starter's samples, question
     "en": [
@@ -40,7 +39,7 @@ EXAMPLES = {  # picture of the starter's samples, question
 def build(page: gr.Blocks, core: Core, feed: gr.HTML) -> None:
     section = StreamingSection(page, core, feed, "vision", (Task.IMAGE_TEXT_TO_TEXT,))
     with section.tab(), gr.Column(elem_classes="side-chat"):
-        talk = panel(
+        place = panel(
             "vision",
             options={"examples": _examples(core)},
             events=("send", "stop"),
@@ -50,17 +49,7 @@ def build(page: gr.Blocks, core: Core, feed: gr.HTML) -> None:
         with section.options():
             options = sampling_fields(several=False, max_tokens=512, top_k=0, penalty=1.0)
         panel("code", options={"section": "vision"}, elem_id="code-vision")
-
-    async def send(request: gr.Request, model: str, given: dict[str, Any], *values: Any) -> AsyncIterator[Any]:
-        knobs = dict(zip(options, values, strict=True))
-        answer = partial(page_answer, core, owner_of(request), Task.IMAGE_TEXT_TO_TEXT, model, given, knobs)
-        async with contextlib.aclosing(section.followed(request, model, answer)) as shown:
-            async for each in shown:
-                yield each
-
-    talk.send(send, [section.line, talk, *options.values()], [talk], **quiet("vision"))
-    section.wire_stop(talk.stop)
-    section.tell_browser(options)
+    talk.wire(section, core, Task.IMAGE_TEXT_TO_TEXT, place, options)
 
 
 def _examples(core: Core) -> dict[str, list[dict[str, str]]]:

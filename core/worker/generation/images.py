@@ -7,6 +7,8 @@ with the same ids, and the scheduler keeps what was read of them without knowing
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,12 +16,13 @@ from dataclasses import dataclass
 from core.types import IMAGE_MARK, Image, Message
 
 MAX_PLACES = 1 << 20  # of one image
-_KEY_DIGITS = 10  # of an image's key, hexadecimal: 40 bits, so that ids stay far below 2**63
+_BYTES = 5  # of the number that stands for an image, so that ids stay far below 2**63
+_SALT = os.urandom(16)  # nobody can look for a second image with the number of the first
 
 
 def number_of(key: str) -> int:
-    """The number that an image's key stands for in token ids."""
-    return int(key[:_KEY_DIGITS], 16)
+    """The number that stands for an image in token ids, the same for as long as the process lives."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=_BYTES, key=_SALT).digest())
 
 
 def places(size: int, key: str, count: int) -> range:
