@@ -52,7 +52,7 @@ TEMPLATE = (
     "<end_of_utterance>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 PICTURES, TALKS = 64, 10  # of a batch, in the first and the second part; a step takes two batches
-TOWER_SHARE = 0.25  # of the time that the first part takes
+TOWER_SHARE = 0.4  # of the time that the first part takes
 
 
 def make_tokenizer(texts: list[str], size: int) -> PreTrainedTokenizerFast:
@@ -127,12 +127,15 @@ class Patches(torch.nn.Module):
         super().__init__()
         self.sizes = (len(SHAPES) + 1, len(COLOURS) + 1, 2, len(BACKGROUNDS))
         self.read = torch.nn.Linear(width, sum(self.sizes))
+        self.weights = [torch.ones(size) for size in self.sizes]
+        for weights in self.weights[:2]:
+            weights[0] = 0.05  # most patches are empty; what counts is to tell apart what is in the others
 
     def loss(self, features: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         """Of features (pictures, patches, width) against classes (pictures, 4, patches)."""
         parts = self.read(features).split(self.sizes, dim=-1)
         losses = [
-            torch.nn.functional.cross_entropy(part.flatten(0, 1), classes[:, at].flatten())
+            torch.nn.functional.cross_entropy(part.flatten(0, 1), classes[:, at].flatten(), self.weights[at])
             for at, part in enumerate(parts)
         ]
         return losses[0] + losses[1] + 4 * losses[2] + 0.3 * losses[3]
@@ -278,7 +281,7 @@ def learn_talks(
 
 def main() -> None:
     parser = training.options(__doc__ or "", "vision", 1600)
-    parser.add_argument("--tower-steps", type=int, default=160, help="of the first part")
+    parser.add_argument("--tower-steps", type=int, default=500, help="of the first part")
     parser.add_argument("--second", action="store_true", help="go on from what the first part left in --out")
     options = parser.parse_args()
     seed_everything(29, options.threads)
