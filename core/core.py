@@ -65,7 +65,7 @@ class Core:
             offline=settings.offline,
             allow_pickle=settings.allow_pickle_weights,
         )
-        self.launcher = launcher or Launcher()
+        self.launcher = launcher or Launcher(visible_gpus=settings.visible_gpus)
         self.calibration = Calibration(settings.data_dir / "calibration.json", VERSION)
         loader = Loader(settings, self.hub, self.launcher)
         self.registry = Registry(settings, loader, self.probe, calibration=self.calibration)
@@ -359,7 +359,8 @@ class Core:
         freed: dict[str, int] = {}
         for record in self.registry.records():
             if record.state is State.FAILED:
-                await self.registry.unload(record.name)
+                for device, size in (await self.registry.unload(record.name)).items():
+                    freed[device] = freed.get(device, 0) + size
             elif record.state is State.READY and record.leases == 0 and (worker := record.worker) is not None:
                 before = await self.registry.measure(record)
                 with contextlib.suppress(BerthError):  # unloaded, or dead, meanwhile: it holds nothing any more

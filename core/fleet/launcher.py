@@ -90,7 +90,8 @@ class Lines:
 class Launcher:
     """Owns the fork server. One is started ahead of the first model and again whenever it has died."""
 
-    def __init__(self, fork_server: str = _FORK_SERVER, worker: str = _WORKER) -> None:
+    def __init__(self, fork_server: str = _FORK_SERVER, worker: str = _WORKER, visible_gpus: str | None = None) -> None:
+        self._visible_gpus = visible_gpus  # as CUDA_VISIBLE_DEVICES has them; `.env` may have said it
         self._fork_server = fork_server  # modules; a test names some with runtimes that fail on purpose
         self._worker = worker
         self.warm = asyncio.Event()  # everything that can be preloaded is
@@ -113,7 +114,8 @@ class Launcher:
             with theirs:
                 self._server = await asyncio.create_subprocess_exec(
                     sys.executable, "-P", "-m", self._fork_server, str(theirs.fileno()),
-                    pass_fds=[theirs.fileno()], env=_worker_environment(), stdin=asyncio.subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()], env=_worker_environment(self._visible_gpus),
+                    stdin=asyncio.subprocess.DEVNULL,
                     start_new_session=True,  # Ctrl+C reaches the front process alone
                 )  # fmt: skip
             ours.setblocking(False)
@@ -179,7 +181,7 @@ class Launcher:
     async def _spawn(self, worker_fd: int, log_fd: int) -> tuple[int, asyncio.Future[int]]:
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", self._worker, str(worker_fd),
-            pass_fds=[worker_fd], env=_worker_environment(), stdin=asyncio.subprocess.DEVNULL,
+            pass_fds=[worker_fd], env=_worker_environment(self._visible_gpus), stdin=asyncio.subprocess.DEVNULL,
             stdout=log_fd, stderr=log_fd, start_new_session=True,
         )  # fmt: skip
         exited: asyncio.Future[int] = asyncio.ensure_future(child.wait())
@@ -259,7 +261,8 @@ class Launcher:
         task.add_done_callback(self._tasks.discard)
 
 
-def _worker_environment() -> dict[str, str]:
+def _worker_environment(visible_gpus: str | None) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in _SECRETS}
     places = [str(PROJECT), *filter(None, [kept.get("PYTHONPATH")])]  # wherever the server was started
-    return {**kept, **_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(places)}
+    gpus = {} if visible_gpus is None else {"CUDA_VISIBLE_DEVICES": visible_gpus}
+    return {**kept, **_ENVIRONMENT, **gpus, "PYTHONPATH": os.pathsep.join(places)}

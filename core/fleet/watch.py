@@ -43,7 +43,7 @@ class Watch:
             return
         pids = dict(self.pids)
         seen, host, gpus = await asyncio.to_thread(self._read, pids)
-        self._looked_at = self._clock.time()
+        self._looked_at = self._clock.time() if self.pids == pids else float("-inf")  # somebody came or went meanwhile
         for name, (held, _) in seen.items():
             if self.pids.get(name) == pids[name]:
                 self._ledger.measure(name, held)

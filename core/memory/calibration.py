@@ -132,13 +132,8 @@ class Calibration:
             if self._path is None or not self._is_changed:
                 return
             self._is_changed = False
-            models = [
-                {"model": json.loads(key), "most": dict(seen.most), "was_used": seen.was_used}
-                for key, seen in self._seen.items()
-            ]
-            text = json.dumps({"version": self._version, "models": models}, indent=1)
             try:
-                await asyncio.to_thread(_write, self._path, text)
+                await asyncio.to_thread(_save, self._path, self._version, dict(self._seen))
             except OSError as error:
                 log.warning("%s cannot be written: %s", self._path, error)
 
@@ -158,6 +153,7 @@ def fields_of(inspection: Inspection, settings: Settings, device: str) -> Fields
         "quantization": spec.quantization,
         "dtype": spec.dtype,
         "device": kind,
+        "devices": device.count("+") + 1,  # each has a context and a pass of its own
         "gpu_layers": layers_of(inspection, settings) if is_llama and kind != "cpu" else None,
         "context_length": context_of(inspection) if inspection.tasks[0].generates else inspection.context_length,
         "max_batch_tokens": spec.max_batch_tokens,
@@ -194,6 +190,13 @@ def _parse(entry: Any) -> tuple[str, Seen] | None:
     is_plain = all(isinstance(value, str | int | None) and len(str(value)) < _MOST_TEXT for value in fields.values())
     is_sound = most.keys() <= set(_KINDS) and all(type(size) is int and 0 < size < 1 << 50 for size in most.values())
     return (_key(fields), Seen(most, was_used)) if is_plain and is_sound else None
+
+
+def _save(path: Path, version: str, seen: Mapping[str, Seen]) -> None:
+    models = [
+        {"model": json.loads(key), "most": dict(each.most), "was_used": each.was_used} for key, each in seen.items()
+    ]
+    _write(path, json.dumps({"version": version, "models": models}, indent=1))
 
 
 def _write(path: Path, text: str) -> None:

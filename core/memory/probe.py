@@ -81,6 +81,7 @@ class Probe:
         try:
             held = {"cpu": _private_bytes(pid)}
         except (psutil.Error, OSError):
+            self._forgotten.discard(pid)
             return {}
         if self._nvml is not None:
             for index, handle in self._gpus():
@@ -102,9 +103,10 @@ class Probe:
         if pid not in self._forgotten or "cpu" not in held:
             return held
         with contextlib.suppress(OSError, LookupError, ValueError):  # it may be gone
-            fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-            most, now = (int(fields[name].split()[0]) * 1024 for name in ("VmHWM", "VmRSS"))
-            return {**held, "cpu": held["cpu"] + max(0, most - now)}
+            # what is shared is told in one go: a batch that went between two looks would be counted twice
+            now = _fields(Path(f"/proc/{pid}/smaps_rollup"))
+            shared = now["Rss"] - sum(size for name, size in now.items() if name.startswith("Private_"))
+            return {**held, "cpu": max(held["cpu"], _fields(Path(f"/proc/{pid}/status"))["VmHWM"] - shared)}
         return held
 
     def _gpus(self) -> Iterator[tuple[int, object]]:
@@ -164,6 +166,12 @@ def _stat(path: Path, name: str) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith(f"{name} ")), 0)
+
+
+def _fields(path: Path) -> dict[str, int]:
+    """Bytes by name, of a file of /proc."""
+    lines = (line.partition(":") for line in path.read_text().splitlines())
+    return {name: int(rest.split()[0]) * 1024 for name, _, rest in lines if rest.endswith(" kB")}
 
 
 def _private_bytes(pid: int) -> int:

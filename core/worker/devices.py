@@ -96,6 +96,7 @@ def guarded(call: Callable[[], Result], device: str, doing: str) -> Result:
         raise ContextLost(said)
     log.warning("out of memory while %s: %s", doing, said)
     if said == _ONEDNN:  # it keeps in mind that it could not, and never tries that shape again
+        log.warning("without oneDNN from here on, which is slower; load the model again to have it back")
         torch.backends.mkldnn.set_flags(_enabled=False)
     gc.collect(1)  # what the pass made is young; all of the libraries would take a tenth of a second, for each half
     if device.startswith("cuda"):

@@ -85,7 +85,7 @@ async def test_a_batch_that_there_is_no_memory_for_is_run_in_parts(gpu_core: Cor
 
 async def test_two_that_do_not_fit_together_are_used_in_turn(gpu_core: Core, gpu_models: Path, tmp_path: Path) -> None:
     plan = await gpu_core.plan(spec_of("llama"), admin=True)
-    (need,) = (need.total for need in plan.needs if need.device == DEVICE)
+    (need,) = (need.reckoned for need in plan.needs if need.device == DEVICE)
     before = used()
     budgets = {"gpu_memory_budget_mb": 1.5 * need / MIB}
     async with started(settings_of(gpu_models, tmp_path, **budgets)) as core:

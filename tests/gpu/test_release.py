@@ -20,7 +20,7 @@ from tests.gpu.machine import (
 )
 
 pytestmark = NEEDS_GPU
-TIMES = 3
+TIMES = 20
 _OFF = 0.15  # share that a plan may be off
 
 

@@ -230,6 +230,12 @@ class Scheduler:
             self._runtime.vision.look(chunk)
         except ContextLost:
             raise
+        except InsufficientMemory as error:
+            if not self._forget_idle():
+                self._fail(job, error)
+                for answer in job.answers:
+                    answer.read = 0
+            return False  # looked at again in a later step, if it has not failed
         except Exception as error:
             self._fail(job, error)
         return not job.is_over

@@ -72,6 +72,7 @@ class KeyValues(Cache):
         if columns > have_columns:
             have_columns = max(columns, min(columns + max(_MORE, columns // 2), limit or columns * 2))
         room = (max(rows, self.rows), have_columns)  # not of rows that have left: memory may be short
+        self._room = (min(self._room[0], room[0]), self._room[1])  # what all have, should memory run out midway
         for tensors in (self.keys, self.values):
             for index, old in enumerate(tensors):
                 if old.shape[0] >= room[0] and old.shape[2] >= room[1]:

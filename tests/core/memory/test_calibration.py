@@ -91,6 +91,12 @@ def test_gpus_are_of_one_kind() -> None:
     assert calibration.seen(inspection(), SETTINGS, "cpu") is None
 
 
+def test_a_model_on_two_gpus_says_nothing_of_it_on_one() -> None:
+    calibration = Calibration()
+    calibration.note(inspection(), SETTINGS, "cuda:0+cuda:1", {"cuda:0": MIB, "cuda:1": MIB}, was_used=True)
+    assert calibration.seen(inspection(), SETTINGS, "cuda:0") is None
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -193,6 +193,22 @@ def test_gpus_as_nvml_tells_them() -> None:
     assert after.used + after.available <= after.total
 
 
+def test_what_comes_and_goes_while_it_is_looked_at_is_counted_once() -> None:
+    script = "while True:\n  x = b'x' * (80 << 20); del x"
+    probe = Probe()
+    with subprocess.Popen([sys.executable, "-c", script]) as child:
+        try:
+            while probe.process(child.pid)["cpu"] < 80 * MB:
+                pass
+            probe.forget_peak(child.pid)
+            looks = [(held := probe.process(child.pid), probe.peak(child.pid, held)) for _ in range(300)]
+        finally:
+            child.kill()
+    most = max(held["cpu"] for held, _ in looks)
+    assert most > 80 * MB
+    assert max(peak["cpu"] for _, peak in looks) < most + 20 * MB
+
+
 def test_the_most_that_a_process_held_between_two_looks() -> None:
     """From a moment on, whatever it took and gave back before and after."""
     script = "import sys\nfor line in sys.stdin:\n  x = b'x' * int(line); del x; print('done', flush=True)"

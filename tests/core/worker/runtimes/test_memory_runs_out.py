@@ -16,6 +16,7 @@ from core.types import Runtime, Task
 from core.worker import runtimes
 from core.worker.generation.base import Chunk, Generator
 from core.worker.runtimes.base import LoadRequest
+from core.worker.runtimes.keyvalues import KeyValues
 from tests.core.worker.runtimes.writing import Sequence_, greedy
 from tests.fakes.decoders import write_decoder
 
@@ -43,6 +44,27 @@ class Short(TorchDispatchMode):
             if self.count == self._fails_at:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB.")
         return func(*args, **(kwargs or {}))
+
+
+def grown(rows: int, columns: int) -> KeyValues:
+    """Two layers with `rows` in use."""
+    cache = KeyValues(rows)
+    cache.reserve(rows, columns)
+    for layer in range(2):
+        cache.update(torch.ones(rows, 1, 4, 2), torch.ones(rows, 1, 4, 2), layer)
+    cache.commit(4)
+    return cache
+
+
+def test_rows_that_memory_ran_out_for_are_made_when_they_are_wanted() -> None:
+    """Rows that have left are let go while the cache grows; what did not grow has them still."""
+    cache = grown(4, 64)
+    cache.rows = 2
+    with Short(fails_at=2), pytest.raises(torch.OutOfMemoryError):
+        cache.reserve(2, 200)
+    cache.reserve(3, 40)
+    assert {tensor.shape[0] for tensor in (*cache.keys, *cache.values)} == {3, 4}
+    cache.put(2, grown(1, 8))
 
 
 class Patient:
