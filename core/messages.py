@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import InvalidRequest
-from core.images.reader import ImageReader
+from core.images.reader import ImageReader, check_bytes
 from core.params import checked, valid_text
 from core.types import IMAGE_MARK, Image, Message
 
@@ -41,11 +41,14 @@ async def read_messages(value: Any, reader: ImageReader) -> tuple[Message, ...]:
         raise InvalidRequest(
             f"`messages` holds {total:,} images; a chat takes {reader.max_in_chat}. Leave the oldest out."
         )
-    messages = []
+    messages: list[Message] = []
+    images: list[Image] = []
     for each in written:
         message = each.message
         if each.pictures:
             message = {**message, "images": await reader.read(each.name, each.pictures)}
+            images += message["images"]
+            check_bytes("messages", images)
         messages.append(message)
     return tuple(messages)
 

@@ -211,6 +211,8 @@ def parse_items(task: Task, items: Any) -> list[Any]:
     if task in VISION_TASKS:
         return _looked_at(task, items)
     if task is not Task.QUESTION_ANSWERING:
+        if isinstance(items, list | tuple) and any(isinstance(item, dict) and "image" in item for item in items):
+            raise InvalidRequest(f"{task} reads text alone. Leave `image` or `task` out.")
         if isinstance(items, list | tuple) and any(isinstance(item, dict) for item in items):
             raise InvalidRequest(f"{task} reads `text` or `texts`, not a question and its context.")
         return parse_texts(items)

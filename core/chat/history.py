@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from core.chat.types import StoredMessage
 from core.errors import ContextOverflow
+from core.images.reader import MAX_IMAGE_BYTES
 from core.messages import user_message
 from core.params import MAX_CHARACTERS
 from core.types import Begun, Delta, Generated, Image, Message
@@ -18,7 +19,6 @@ Turn = tuple[Message, Message]  # the user's and the answer to it
 # Turns are left out this many at a time, so that the prompts of following turns begin alike and the model goes on
 # from what it has in memory, instead of reading everything again at each turn of a long conversation.
 _STEP = 4
-MAX_IMAGE_BYTES = 96 * 1024 * 1024  # of all images that a model is sent at once
 ANSWER_ROOM = 256  # tokens that an answer should find, when the turn does not say how many it may have
 
 

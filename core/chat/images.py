@@ -25,7 +25,7 @@ from core.types import Image
 log = logging.getLogger(__name__)
 
 _CONVERSATION = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_NAME = re.compile(r"[0-9a-f]{64}\.(png|jpeg)")
+_NAME = re.compile(r"[0-9a-f]{64}\.(png|jpeg)|\.[0-9a-f]{64}\.(png|jpeg)\.\d+")  # the latter: not finished
 _SETTLED_S = 24 * 3600.0  # what was touched since then may belong to a turn that is being stored
 
 
@@ -51,6 +51,8 @@ class ImageFolder:
                     if not path.exists():
                         _write_whole(path, image.data)
                         made.append(image)
+                if made:
+                    _sync(directory)
         except BaseException:
             self._remove(conversation_id, made)
             raise
@@ -112,6 +114,16 @@ def _write_whole(path: Path, data: bytes) -> None:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def _sync(directory: Path) -> None:
+    """The names in it, and its own, are on disk afterwards."""
+    for each in (directory, directory.parent):
+        descriptor = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -22,8 +22,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from core.chat.store import ConversationStore, check_title, new_id, now
 from core.chat.templates import NAME
 from core.chat.types import Conversation, StoredMessage, stored_image
-from core.errors import InvalidRequest
-from core.images.reader import ImageReader
+from core.errors import InvalidRequest, RequestTooLarge
+from core.images.reader import MAX_IMAGE_BYTES, ImageReader
 from core.params import valid_text
 
 FORMAT, VERSION = "berth.conversations", 2
@@ -91,9 +91,17 @@ async def read_portable(given: Any, reader: ImageReader) -> list[Conversation]:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part)[:64] for part in first["loc"]) or "the file"
         raise InvalidRequest(f"`{where}`: {first['msg']}.") from None
-    return [
-        await _imported(f"conversations.{index}", each, reader) for index, each in enumerate(portable.conversations)
-    ]
+    found: list[Conversation] = []
+    size = 0
+    for index, each in enumerate(portable.conversations):
+        found.append(await _imported(f"conversations.{index}", each, reader))
+        size += sum(image.size for message in found[-1].messages for image in message.images)
+        if size > MAX_IMAGE_BYTES:
+            raise RequestTooLarge(
+                f"The file holds images of more than {MAX_IMAGE_BYTES >> 20} MiB, as they are kept. Bring back fewer "
+                "conversations at once."
+            )
+    return found
 
 
 async def _exported(conversation: Conversation, store: ConversationStore) -> dict[str, Any]:

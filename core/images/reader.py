@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from core.errors import DeadlineExceeded, InvalidRequest, QueueFull
+from core.errors import DeadlineExceeded, InvalidRequest, QueueFull, RequestTooLarge
 from core.images.encoded import decode_image
 from core.images.reading import MAX_PIXELS, read_image
 from core.types import Image
 
+MAX_IMAGE_BYTES = 96 * 1024 * 1024  # of what a model is sent at once, and of one file of conversations
 AT_ONCE = 2  # decoded pictures in memory, 60 MB each at the largest, a few times over while one is made
 MAX_WAITING = 256
 DEADLINE_S = 60.0
@@ -47,17 +48,28 @@ class ImageReader:
         names = [name] if len(given) == 1 else [f"{name}[{index}]" for index in range(len(given))]
         try:
             async with asyncio.timeout(DEADLINE_S):
-                return tuple([await self._one(*each) for each in zip(names, given, strict=True)])
+                images = tuple([await self._one(*each) for each in zip(names, given, strict=True)])
         except TimeoutError:
             raise DeadlineExceeded(
                 f"The images could not be read within {DEADLINE_S:g} s. Try when the server is less busy."
             ) from None
         finally:
             self._waiting -= len(given)
+        check_bytes(name, images)
+        return images
 
     async def _one(self, name: str, given: bytes | str) -> Image:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, functools.partial(_read, name, given, self.max_pixels))
+
+
+def check_bytes(name: str, images: Iterable[Image]) -> None:
+    """Raises RequestTooLarge for more than a model is sent at once."""
+    if sum(len(image["data"]) for image in images) > MAX_IMAGE_BYTES:
+        raise RequestTooLarge(
+            f"`{name}` holds images of more than {MAX_IMAGE_BYTES >> 20} MiB, as models are shown them. Send fewer, or "
+            "smaller ones."
+        )
 
 
 def _read(name: str, given: bytes | str, max_pixels: int) -> Image:

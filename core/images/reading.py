@@ -2,13 +2,15 @@
 
 Transparent parts become white, as a page would show them. A JPEG that is upright and in colour already keeps its
 pixels' data word for word; all else becomes PNG, so that nothing is lost, but for what was a JPEG or is over 4
-megapixels, which is written as JPEG of quality 95: quick and small, and models look at far fewer pixels than that. The
-same file always gives the same bytes. Colour profiles are dropped, not applied: the processors of models read raw RGB.
+megapixels, which is written as JPEG of quality 95, or 80 where that is too large: quick and small, and models look at
+far fewer pixels than that. The same file always gives the same bytes. Colour profiles are dropped, not applied: the
+processors of models read raw RGB.
 """
 
 from __future__ import annotations
 
 import hashlib
+import struct
 from io import BytesIO
 
 from PIL import Image as Pillow
@@ -23,8 +25,11 @@ MAX_PIXELS = 20_000_000
 MIN_SIDE, MAX_SIDE = 4, 16_384  # pixels
 MAX_RATIO = 100  # of the longer side to the shorter
 _MILLION = 1_000_000
-_QUALITY = 95
+_MIB = 1 << 20
+_QUALITIES = 95, 80  # of a JPEG; the second where the first takes more than MAX_MADE
+MAX_MADE = 12 * 1024 * 1024  # bytes of what a picture is made into: a file of a hundredth may stand for them
 _PNG_EFFORT = 1  # of 9
+_PNG_SIZE, _PNG_HEADER = struct.Struct(">II"), 16  # where a PNG file says its width and height
 _PNG_PIXELS = 4_000_000  # of the largest PNG that is written
 _TURNS = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -59,8 +64,11 @@ def read_image(data: bytes, name: str = "image", max_pixels: int = MAX_PIXELS) -
 
 
 def size_of(image: Image) -> tuple[int, int]:
-    """Width and height in pixels."""
-    parts = take_apart("PNG" if image["data"].startswith(b"\x89") else "JPEG", image["data"])
+    """Width and height in pixels of what `read_image` made."""
+    if image["data"].startswith(b"\x89"):  # of ours: the header comes first
+        width, height = _PNG_SIZE.unpack_from(image["data"], _PNG_HEADER)
+        return width, height
+    parts = take_apart("JPEG", image["data"])
     return parts.width, parts.height
 
 
@@ -81,7 +89,13 @@ def _made(name: str, kind: str, parts: Parts, max_pixels: int) -> bytes:
         raise _refusal(name, f"cannot be read: the {kind} file is damaged or cut off. Send it anew, whole.") from None
     if parts.orientation in _TURNS:
         image = image.transpose(_TURNS[parts.orientation])
-    return _written(image, as_jpeg=kind == "JPEG" or image.width * image.height > _PNG_PIXELS)
+    made = _written(image, as_jpeg=kind == "JPEG" or image.width * image.height > _PNG_PIXELS)
+    if len(made) > MAX_MADE:
+        raise RequestTooLarge(
+            f"`{name}` takes {len(made) / _MIB:.0f} MiB as models are shown it; this server takes {MAX_MADE // _MIB}. "
+            "Make it smaller: models look at far fewer pixels."
+        )
+    return made
 
 
 def _rgb(image: Pillow.Image) -> Pillow.Image:
@@ -97,11 +111,16 @@ def _rgb(image: Pillow.Image) -> Pillow.Image:
 def _written(image: Pillow.Image, *, as_jpeg: bool) -> bytes:
     bare = Pillow.new("RGB", image.size)  # nothing but pixels: what a file said else stays behind
     bare.paste(image)
+    if not as_jpeg:
+        return _saved(bare, "PNG", compress_level=_PNG_EFFORT)
+    fine, plain = ({"quality": quality, "subsampling": 0} for quality in _QUALITIES)
+    made = _saved(bare, "JPEG", **fine)
+    return made if len(made) <= MAX_MADE else _saved(bare, "JPEG", **plain)
+
+
+def _saved(image: Pillow.Image, kind: str, **options: int) -> bytes:
     made = BytesIO()
-    if as_jpeg:
-        bare.save(made, "JPEG", quality=_QUALITY, subsampling=0)
-    else:
-        bare.save(made, "PNG", compress_level=_PNG_EFFORT)
+    image.save(made, kind, **options)
     return made.getvalue()
 
 

@@ -16,6 +16,7 @@ import os
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -24,13 +25,13 @@ from typing import Any, cast
 
 from core import wire
 from core.errors import BerthError, InsufficientMemory, InternalError, TaskNotSupported
-from core.types import Quantization, Runtime, Task
+from core.types import Image, Quantization, Runtime, Task
 from core.worker import runtimes, tasks
 from core.worker.batching import Batcher, Job
 from core.worker.generation import prompts
 from core.worker.generation.answer import Job as GenerationJob
 from core.worker.generation.base import Generator
-from core.worker.generation.images import tokens_of
+from core.worker.generation.images import images_of, tokens_of
 from core.worker.generation.scheduler import Scheduler
 from core.worker.runtimes.base import ContextLost, LoadRequest
 from core.worker.runtimes.base import Runtime as LoadedModel
@@ -60,6 +61,7 @@ class Server:
         self._scheduler: Scheduler | None = None
         self._text_since: float | None = None  # monotonic seconds at which the text thread took what it is at
         self._jobs: dict[int, Job | GenerationJob] = {}  # in flight by request id; the text thread's alone
+        self._looking: set[int] = set()  # requests whose images are being read; the text thread's alone
 
     def serve(self) -> None:
         """Until the front process closes the socket."""
@@ -166,6 +168,34 @@ class Server:
 
     def _generate(self, message: dict[str, Any]) -> None:
         """On the text thread: a prompt to tokens, and into the queue."""
+        images = images_of(message["prompt"]["messages"] or ())
+        if images and self._generator is not None and self._generator.vision is not None:
+            images = images[: self._generator.vision.max_images]
+            self._looking.add(message["id"])
+            self._look(message, deque(images))
+        else:
+            self._begin(message)
+
+    def _look(self, message: dict[str, Any], images: deque[Image]) -> None:
+        """On the text thread: one image of a chat; what others want of this thread comes before the next one."""
+        call_id = message["id"]
+        if call_id not in self._looking:
+            return  # cancelled
+        if not images:
+            self._looking.discard(call_id)
+            self._begin(message)
+            return
+        assert self._generator is not None
+        assert self._generator.vision is not None
+        try:
+            self._generator.vision.read(images.popleft())
+        except BaseException:
+            self._looking.discard(call_id)
+            raise
+        self._on_text_thread(call_id, self._look, message, images)
+
+    def _begin(self, message: dict[str, Any]) -> None:
+        """On the text thread: what is ready for it to tokens, and into the queue."""
         call_id = message["id"]
         if self._generator is None or self._scheduler is None:
             raise TaskNotSupported("This model does not generate text. Choose one that does; GET /models says which.")
@@ -205,6 +235,7 @@ class Server:
 
     def _cancel(self, target: int) -> None:
         """On the text thread, so after the tokenising of what it cancels."""
+        self._looking.discard(target)
         job = self._jobs.pop(target, None)
         if isinstance(job, GenerationJob):
             assert self._scheduler is not None

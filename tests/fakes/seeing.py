@@ -27,6 +27,9 @@ class Seeing:
         self._seen: dict[int, bytes] = {}  # number of an image's key → the image
         self.looks = 0
 
+    def read(self, image: Image) -> None:
+        pass
+
     def encode(self, messages: Sequence[Message]) -> list[int]:
         tokens: list[int] = []
         for message in messages:

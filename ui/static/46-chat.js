@@ -94,6 +94,8 @@ berth.composer = (section, send, stop, pictures) => {
   return { box, field, set };
 };
 
+const REST = 100_000; // bytes of a turn beside its pictures
+
 /** A conversation. `tasks`: one of which its model does; `frame`: what its messages are put into; `beside` makes what
  *  stands beside it. */
 berth.talk = (section, { root, options, props, trigger, server, watch }, { tasks, frame, beside }) => {
@@ -221,6 +223,8 @@ berth.talk = (section, { root, options, props, trigger, server, watch }, { tasks
     const given = { message: text, conversation: now.id, replaces: now.id ? old?.id ?? null : null, language: berth.lang, ...frame.values(), at: Date.now() };
     try {
       await Promise.all(images.map(berth.seePicture));
+      const length = images.reduce((sum, { uri }) => sum + uri.length, REST);
+      if (length > options.max_body) throw { type: "request_too_large", message: null }; // nothing would come back of it
     } catch (error) {
       return end({ stage: "error", error });
     }
@@ -235,6 +239,7 @@ berth.talk = (section, { root, options, props, trigger, server, watch }, { tasks
       context_length: reply.context_length, tokens_per_s: reply.tokens_per_s, finish_reason: reply.finish_reason, id: reply.answer_id,
     });
     question.id = reply.question_id;
+    const isNews = reply.image_tokens.length > 0 && question.images.some((image) => !image.tokens);
     question.images.forEach((image, index) => (image.tokens = reply.image_tokens.at(index - question.images.length)));
     if (!conversation.id && reply.conversation_id) {
       conversation.id = reply.conversation_id;
@@ -243,7 +248,7 @@ berth.talk = (section, { root, options, props, trigger, server, watch }, { tasks
     if (reply.dropped_messages) answer.note = t("chat_dropped", { n: reply.dropped_messages });
     else if (reply.has_chat_template === false) answer.note = t("chat_plain_template", { model: reply.model });
     if (conversation !== now) return;
-    if (question.images.length) side.mark();
+    if (isNews) side.mark(); // not at every word: what is enlarged or has the focus there would be lost
     const isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 48;
     drawn.get(answer)?.write();
     meter.show(reply.prompt_tokens + reply.tokens, reply.context_length);

@@ -23,7 +23,11 @@ const readPicture = async (file) => {
   if (file.size <= LIGHT) return { uri: await asItIs(), width, height };
   const scale = Math.min(1, LONGEST / Math.max(width, height));
   const canvas = berth.el("canvas", { width: Math.round(width * scale), height: Math.round(height * scale) });
-  canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  const pen = canvas.getContext("2d");
+  pen.fillStyle = "#fff"; // a JPEG has no transparency; what is transparent is white, as on the server
+  pen.fillRect(0, 0, canvas.width, canvas.height);
+  pen.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  bitmap.close();
   return { uri: canvas.toDataURL("image/jpeg", 0.92), width: canvas.width, height: canvas.height };
 };
 
@@ -94,10 +98,10 @@ berth.pictures = (section, place, tell) => {
   place.addEventListener("dragleave", (event) => place.contains(event.relatedTarget) || place.classList.remove("is-over"));
   place.addEventListener("drop", (event) => {
     place.classList.remove("is-over");
-    if (!isAble()) return;
-    event.preventDefault();
     const files = [...event.dataTransfer.files];
-    if (files.length) add(files);
+    if (!isAble() || !files.length) return; // words that are dropped go where they were dropped
+    event.preventDefault();
+    add(files);
   });
   berth.onModels(() => choose.classList.toggle("is-able", isAble()));
   const take = () => {
@@ -118,7 +122,7 @@ berth.sees = (name) => {
 const camera = (taken, tell) => {
   const { el, t } = berth;
   const box = el("div", { class: "camera", hidden: true });
-  let stream = null;
+  let stream = null, isAsking = false;
   const close = () => {
     stream?.getTracks().forEach((track) => track.stop());
     stream = null;
@@ -127,10 +131,14 @@ const camera = (taken, tell) => {
   };
   const open = async () => {
     if (stream) return close();
+    if (isAsking) return; // a second camera would never be closed
+    isAsking = true;
     try {
       stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
     } catch {
       return tell({ type: "no_camera", message: t("no_camera_hint") });
+    } finally {
+      isAsking = false;
     }
     const video = el("video", { autoplay: true, muted: true, playsinline: true, "aria-label": t("camera") });
     video.srcObject = stream;

@@ -40,7 +40,7 @@ def build(page: gr.Blocks, core: Core, feed: gr.HTML) -> None:
     with section.tab(), gr.Column(elem_classes="side-chat"):
         place = panel(
             "chat",
-            options={"examples": _plain(EXAMPLES)},
+            options={"examples": _plain(EXAMPLES), "max_body": core.settings.max_body_bytes},
             events=("send", "stop"),
             server_functions=server_functions(core),
             elem_id="result-chat",

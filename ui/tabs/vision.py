@@ -41,7 +41,7 @@ def build(page: gr.Blocks, core: Core, feed: gr.HTML) -> None:
     with section.tab(), gr.Column(elem_classes="side-chat"):
         place = panel(
             "vision",
-            options={"examples": _examples(core)},
+            options={"examples": _examples(core), "max_body": core.settings.max_body_bytes},
             events=("send", "stop"),
             server_functions=server_functions(core),
             elem_id="result-vision",

@@ -75,6 +75,10 @@ class Vision(Protocol):
 
     max_images: int  # in one prompt
 
+    def read(self, image: Image) -> None:
+        """Makes an image ready for `encode`, on the text thread. Raises InvalidRequest when it cannot be read."""
+        ...
+
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """A chat that holds images, as tokens: as the model's own template and processor write it.
 

@@ -18,7 +18,7 @@ from core.worker.generation.images import MAX_PLACES, images_of, number_of, part
 from core.worker.runtimes.llama_codec import LlamaCodec
 from core.worker.runtimes.llama_projector import Picture, Projector
 
-MAX_IMAGES = 32  # in one prompt
+MAX_IMAGES = 256  # in one prompt; the settings allow no more
 LARGEST_SHARE = 0.5  # of the context, that one image may take; a larger one is made smaller, where that helps
 _SPARE = 0.95  # sides are rounded to whole tokens, up too
 KEPT_BYTES = 64 * 1024 * 1024  # of rows of images, beyond those that slots read; at least one image is kept
@@ -42,6 +42,9 @@ class LlamaSight:
         self._lock = threading.Lock()  # guards _kept
         self._kept: OrderedDict[str, Picture] = OrderedDict()  # by key, longest unused first
         self._shown: dict[int, dict[int, Picture]] = {}  # slot → number of an image's key → picture
+
+    def read(self, image: Image) -> None:
+        self._picture(image)
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         images = images_of(messages)

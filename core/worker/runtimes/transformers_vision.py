@@ -56,6 +56,9 @@ class Eyes:
         self._slots: dict[int, dict[int, Image]] = {}
         self._at_hand: dict[int, torch.Tensor] = {}  # what the step under way reads, or a slot is in the middle of
 
+    def read(self, image: Image) -> None:
+        self.reader.layout(image)
+
     def encode(self, messages: Sequence[Message]) -> list[int]:
         return self.reader.encode(messages)
 

@@ -5,7 +5,7 @@ import base64
 
 import pytest
 
-from core.errors import InvalidImage, InvalidRequest, QueueFull
+from core.errors import InvalidImage, InvalidRequest, QueueFull, RequestTooLarge
 from core.images import reader
 from core.images.reader import ImageReader
 from core.images.reading import read_image
@@ -34,6 +34,13 @@ async def test_the_one_at_fault_is_named():
 async def test_no_more_than_a_message_may_hold():
     with pytest.raises(InvalidRequest, match="a message takes 2"):
         await ImageReader(max_images=2).read("images", [png()] * 3)
+
+
+async def test_no_more_than_a_model_is_sent_at_once(monkeypatch):
+    monkeypatch.setattr(reader, "MAX_IMAGE_BYTES", 2 * len(read_image(png())["data"]))
+    assert len(await ImageReader().read("images", [png()] * 2)) == 2
+    with pytest.raises(RequestTooLarge, match="Send fewer"):
+        await ImageReader().read("images", [png()] * 3)
 
 
 async def test_very_many_at_once(monkeypatch):

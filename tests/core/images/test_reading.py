@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from core.errors import InvalidImage, RequestTooLarge
+from core.images import reading
 from core.images.reading import read_image, size_of
 from tests.core.images.pictures import (
     BLUE,
@@ -133,6 +134,15 @@ def test_what_is_large_is_written_small():
     assert image["data"].startswith(b"\xff\xd8")
     assert len(image["data"]) < len(data) / 2
     assert np.abs(pixels(image["data"]).astype(int) - pixels(data)).mean() < 3
+
+
+def test_a_small_file_does_not_become_a_large_one(monkeypatch):
+    """Noise is as good as incompressible: the limit is what it takes, not what came."""
+    noise = saved(Image.effect_noise((400, 300), 120).convert("RGB"), "WEBP", quality=1)
+    assert len(read_image(noise)["data"]) > 4 * len(noise)
+    monkeypatch.setattr(reading, "MAX_MADE", 3 * len(noise))
+    with pytest.raises(RequestTooLarge, match="Make it smaller"):
+        read_image(noise)
 
 
 def test_b64_only_the_first_frame_is_looked_at():
