@@ -123,9 +123,9 @@ async def test_answers_that_there_is_no_memory_for_leave_it_to_the_others(core: 
     model = transformers.AutoModelForCausalLM.from_pretrained(path).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(path)
     chance = random.Random(7)
-    prompts = [[chance.randrange(10, 400) for _ in range(600)] for _ in range(4)]
+    prompts = [[chance.randrange(10, 400) for _ in range(1000)] for _ in range(8)]  # 125 MiB
     expected = [tokenizer.decode(reference(model, ids, COUNT), skip_special_tokens=True) for ids in prompts]
-    with left(pid, 40 * MIB):
+    with left(pid, 72 * MIB):
         asked = [core.complete(Prompt(ids=tuple(ids)), GREEDY, "llama") for ids in prompts]
         found = await asyncio.gather(*asked, return_exceptions=True)
         kinds = [type(each) for each in found if isinstance(each, BaseException)]
