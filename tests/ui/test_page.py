@@ -35,6 +35,7 @@ async def test_the_browser_says_which_language(open_page: Open) -> None:
         "임베딩",
         "생성",
         "대화",
+        "이미지",
         "질의응답",
         "빈칸",
         "모델",
