@@ -88,7 +88,7 @@ def wire(section: StreamingSection, core: Core, task: Task, talk: gr.HTML, optio
         answer = partial(_page_answer, core, owner_of(request), task, model, given, knobs)
         async with contextlib.aclosing(section.followed(request, model, answer)) as shown:
             async for each in shown:
-                yield each
+                yield {**each, "turn": given.get("turn")}  # the page may hear the end of one turn in the next
 
     talk.send(send, [section.line, talk, *options.values()], [talk], **quiet(section.name))
     section.wire_stop(talk.stop)

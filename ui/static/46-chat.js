@@ -211,7 +211,7 @@ berth.talk = (section, { root, options, props, trigger, server, watch }, { tasks
     if (run || !text.trim()) return;
     const question = { id: null, role: "user", content: text, images };
     const answer = { id: null, role: "assistant", content: "", isRunning: true };
-    run = { conversation: now, question, answer };
+    run = { conversation: now, question, answer, turn: Date.now() };
     now.messages.push(question, answer);
     tell(null);
     document.body.classList.add(`running-${section}`);
@@ -220,7 +220,7 @@ berth.talk = (section, { root, options, props, trigger, server, watch }, { tasks
     settle();
     toEnd();
     now.system = frame.system?.() ?? now.system; // it stays with the conversation
-    const given = { message: text, conversation: now.id, replaces: now.id ? old?.id ?? null : null, language: berth.lang, ...frame.values(), at: Date.now() };
+    const given = { message: text, conversation: now.id, replaces: now.id ? old?.id ?? null : null, language: berth.lang, ...frame.values(), turn: run.turn };
     try {
       await Promise.all(images.map(berth.seePicture));
       const length = images.reduce((sum, { uri }) => sum + uri.length, REST);
@@ -293,12 +293,12 @@ berth.talk = (section, { root, options, props, trigger, server, watch }, { tasks
 
   watch("value", () => {
     const value = props.value;
-    if (!value?.stage) return;
+    if (!value?.stage || value.turn !== run?.turn) return; // the last of a turn may come twice, and late
     if (value.stage === "loading") {
       berth.learn({ model: value.model });
       above.replaceChildren(berth.notice("hint", t("loading_model", { model: value.model.name }), null, berth.progressBar(value.model)));
     } else if (value.stage === "writing") {
-      if (run) write(value);
+      write(value);
       if (above.querySelector(".progress")) above.replaceChildren();
     } else if (value.stage !== "running") end(value);
   });
