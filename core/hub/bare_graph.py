@@ -7,11 +7,10 @@ from dataclasses import replace
 from core.hub.anatomy import of_graphs
 from core.hub.files import Files
 from core.hub.graph import read_graph_tensors
-from core.hub.weights import choose_weights
+from core.hub.weights import SMALL_GRAPH, choose_weights
 from core.types import Inspection, ModelSpec, RepoFile, Runtime, Task
 
 _DOCUMENTS = ("config.json", "onnx/config.json", "modules.json")
-_SMALL_GRAPH = 8 * 1024 * 1024  # bytes; a larger one on the Hub is not read before it is here
 
 
 def is_bare_graph(files: Files, spec: ModelSpec) -> bool:
@@ -29,7 +28,7 @@ def identify_bare_graph(files: Files, spec: ModelSpec) -> Inspection:
     weights = choose_weights(files, replace(spec, runtime=Runtime.ONNXRUNTIME), ("",), pickle_allowed=False)
     graphs = [path for path in weights.paths if path.endswith(".onnx")]
     total = sum(files.sizes[path] for path in weights.paths)
-    is_near = files.directory is not None or total <= _SMALL_GRAPH
+    is_near = files.directory is not None or total <= SMALL_GRAPH
     found = [read_graph_tensors(files, path) for path in graphs] if is_near else []
     processors = [path for path in files.sizes if path == "preprocessor_config.json"]
     warnings = ["It has no config.json; taken for a classifier of pictures, and its labels are numbers."]

@@ -25,11 +25,10 @@ from core.hub.graph import read_graph_tensors
 from core.hub.refusals import refuse_foreign_modules, refuse_remote_code, refuse_scripts
 from core.hub.sight import sight_of
 from core.hub.tensors import Tensors, read_index, read_tensors
-from core.hub.weights import Format, Weights, choose_weights, module_folders, support_files
+from core.hub.weights import SMALL_GRAPH, Format, Weights, choose_weights, module_folders, support_files
 from core.types import TEXT_TO_TEXT_TASKS, Anatomy, Inspection, ModelSpec, RepoFile, Runtime, Task
 
 MAX_LABELS = 100_000
-SMALL_GRAPH = 8 * 1024 * 1024  # bytes; a larger one on the Hub is not read before it is here
 _FEW_SHARDS = 2  # whose headers are read on the Hub, a request each
 _NO_TENSORS = Tensors(0, 0, None, frozenset())
 _CLASSIFIERS = (Task.TEXT_CLASSIFICATION, Task.TOKEN_CLASSIFICATION, Task.IMAGE_CLASSIFICATION)

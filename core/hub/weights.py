@@ -31,7 +31,7 @@ _SUPPORT = (
     "processor_config.json", "chat_template.json",
 )  # fmt: skip
 _HALVES = ("encoder_", "decoder_")  # what the names of an encoder-decoder's graphs begin with
-_SMALL_GRAPH = 8 * 1024 * 1024  # bytes; a graph whose tensors lie elsewhere has less
+SMALL_GRAPH = 8 * 1024 * 1024  # bytes; a larger one on the Hub is not read before it is here: most of it are tensors
 _MAX_SUPPORT = 256 * 1024 * 1024  # bytes of one such file; the largest tokenizers have 40 MB
 
 
@@ -175,7 +175,7 @@ def _onnx(files: Files, path: str) -> Weights:
 
 
 def _with_data(files: Files, path: str) -> tuple[str, ...]:
-    if files.directory is not None or files.sizes[path] <= _SMALL_GRAPH:
+    if files.directory is not None or files.sizes[path] <= SMALL_GRAPH:
         return (path, *external_data(files, path))
     beside = (f"{path}_data", f"{path}.data")
     return (path, *(each for each in files.sizes if each.startswith(beside)))
