@@ -13,6 +13,7 @@ from api import (
     docs,
     embed,
     generate,
+    inference,
     loads,
     metrics,
     models,
@@ -74,6 +75,7 @@ def create_api(core: Core, access: Access, lifespan: Lifespan[FastAPI] | None = 
         openai.router(core),
         plan.router(core),
         models.router(core),
+        inference.router(core),  # after all that begins as it does
         embed.router(core),
         chat.router(core),
         templates.router(core),

@@ -110,8 +110,8 @@ class Classification(Wire):
     model: str
 
 
-class _PictureRequest(OtherRequest):
-    """A picture's file as the body, as huggingface_hub and curl's --data-binary send it."""
+class PictureRequest(OtherRequest):
+    """A picture's file as the body, as curl's --data-binary sends it."""
 
     @staticmethod
     def takes(content_type: str) -> bool:
@@ -123,17 +123,17 @@ class _PictureRequest(OtherRequest):
 
 
 class _PictureRoute(Route):
-    request_class = _PictureRequest
+    request_class = PictureRequest
 
 
 _FILE = {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}
-_PICTURE = {"requestBody": {"content": {"image/*": _FILE, "application/octet-stream": _FILE}}}
+PICTURE_BODY = {"requestBody": {"content": {"image/*": _FILE, "application/octet-stream": _FILE}}}
 
 
 def router(core: Core) -> APIRouter:
     routes = APIRouter(route_class=_PictureRoute, tags=["predict"])
 
-    @routes.post("/models/{name:path}/predict", response_model=Prediction, openapi_extra=_PICTURE)
+    @routes.post("/models/{name:path}/predict", response_model=Prediction, openapi_extra=PICTURE_BODY)
     async def predict(name: Name, body: PredictRequest) -> Response:
         """The model's answer to one text or many, or to a picture, which may also be the body by itself."""
         items = await body.items(core.images)
