@@ -12,19 +12,20 @@ from api.chat import STREAMED, V4, KeptAnswer, streamed, whole
 from api.forms import Part, is_form, read_form
 from api.responses import JSON
 from api.routing import OtherRequest, Route
-from api.wire import Wire
+from api.wire import Body, Wire
 from core.chat.types import ChatTurn
 from core.core import Core
 from core.errors import InvalidRequest
+from core.images.encoded import data_uri
 from core.images.kinds import FORMATS
-from core.types import State, Task
+from core.types import Image, Preview, State, Task
 
 _PICTURES = ("image", "images")
 _NUMBERS = ("max_tokens", "temperature", "top_p", "seed")
 _Picture = str | SkipJsonSchema[bytes]  # bytes: a file of a form
 
 
-class V5(V4):
+class _Pictured(Body):
     model: str | None = Field(None, description="Unset: the default model for images, or the only one that sees.")
     image: _Picture | None = Field(None, description="A picture in base64, bare or as a data: URI.")
     images: list[_Picture] | None = Field(None, description="Several, as they stand before the message.")
@@ -33,6 +34,11 @@ class V5(V4):
     def pictures(self) -> list[str | bytes]:
         return [*([] if self.image is None else [self.image]), *(self.images or ())]
 
+    async def read(self, core: Core) -> tuple[Image, ...]:
+        return await core.images.read("image" if self.images is None else "images", self.pictures)
+
+
+class V5(_Pictured, V4):
     @property
     def task(self) -> Task:
         return Task.IMAGE_TEXT_TO_TEXT
@@ -51,6 +57,26 @@ class VisionInfo(Wire):
     max_conversation_images: int
     max_pixels: int = Field(description="Of one picture.")
     max_body_bytes: int = Field(description="Of one request.")
+
+
+class PreviewRequest(_Pictured):
+    """One picture."""
+
+
+class ViewShown(Wire):
+    tiles: list[str] = Field(description="PNG files of one size as data: URIs, row by row.")
+    columns: int = Field(description="Of tiles.")
+    width: int = Field(description="Of one tile, in pixels.")
+    height: int
+
+
+class PreviewShown(Wire):
+    model: str
+    image_tokens: int = Field(description="That the picture takes of a prompt.")
+    is_exact: bool = Field(
+        description="False: the picture as llama.cpp is handed it, which resizes and cuts it itself."
+    )
+    views: list[ViewShown] = Field(description="The picture as a whole, and in tiles, where the model sees both.")
 
 
 class _FormRequest(OtherRequest):
@@ -102,6 +128,14 @@ def router(core: Core) -> APIRouter:
         """The model's answer as it is written: `data: {"delta": …}` events, then one `data: {"done": true, …}`."""
         return await streamed(request, core.chat.reply(await _turn(core, body), owner_of(request)))
 
+    @routes.post("/preview", response_model=PreviewShown, openapi_extra=_ONE)
+    async def preview(body: PreviewRequest) -> Response:
+        """What a model sees of a picture: resized and cut as its processor does it, and in how many tokens."""
+        if len(body.pictures) != 1:
+            raise InvalidRequest(f"The request holds {len(body.pictures):,} pictures. Send one, as `image`.")
+        (image,) = await body.read(core)
+        return JSON(_shown(*await core.preview(image, body.model)))
+
     @routes.get("/info", response_model=VisionInfo)
     async def info() -> Response:
         """Which model looks at pictures, and which pictures it is sent; loads nothing."""
@@ -111,8 +145,12 @@ def router(core: Core) -> APIRouter:
 
 
 async def _turn(core: Core, body: V5) -> ChatTurn:
-    name = "image" if body.images is None else "images"
-    return body.turn(await core.images.read(name, body.pictures))
+    return body.turn(await body.read(core))
+
+
+def _shown(model: str, preview: Preview) -> dict[str, Any]:
+    views = [{**view, "tiles": [data_uri(png) for png in view["tiles"]]} for view in preview["views"]]
+    return {"model": model, "image_tokens": preview["tokens"], "is_exact": preview["is_exact"], "views": views}
 
 
 def _info(core: Core) -> dict[str, Any]:
@@ -135,23 +173,28 @@ def _info(core: Core) -> dict[str, Any]:
     }
 
 
-def _form_schema() -> dict[str, Any]:
+def _form_schema(body: type[Body]) -> dict[str, Any]:
     file = {"type": "string", "contentMediaType": "application/octet-stream"}
-    schema = V5.model_json_schema()
+    schema = body.model_json_schema()
     schema["properties"]["image"] = {"type": "array", "items": file, "description": "One picture, or several."}
     del schema["properties"]["images"]
-    return {**schema, "title": "V5Form"}
+    return {**schema, "title": f"{body.__name__}Form"}
 
 
-_EXAMPLES = {
-    "a question": {"value": {"message": "이 사진에 무엇이 있나요?", "images": ["data:image/png;base64,iVBORw0KGgo…"]}},
-    "asking on": {"value": {"message": "그건 무슨 색인가요?", "conversation_id": "0b5c…"}},
-}
-_BODY = {
-    "requestBody": {
-        "content": {
-            "application/json": {"examples": _EXAMPLES},
-            "multipart/form-data": {"schema": _form_schema()},
-        }
+def _taken(body: type[Body], examples: dict[str, Any]) -> dict[str, Any]:
+    content = {
+        "application/json": {"examples": examples},
+        "multipart/form-data": {"schema": _form_schema(body)},
     }
-}
+    return {"requestBody": {"content": content}}
+
+
+_PICTURE = "data:image/png;base64,iVBORw0KGgo…"
+_BODY = _taken(
+    V5,
+    {
+        "a question": {"value": {"message": "이 사진에 무엇이 있나요?", "images": [_PICTURE]}},
+        "asking on": {"value": {"message": "그건 무슨 색인가요?", "conversation_id": "0b5c…"}},
+    },
+)
+_ONE = _taken(PreviewRequest, {"a picture": {"value": {"image": _PICTURE}}})

@@ -33,9 +33,11 @@ from core.startup import spec_at_start, vision_spec_at_start
 from core.types import (
     VISION_TASKS,
     Completion,
+    Image,
     LoadEvent,
     ModelSpec,
     Plan,
+    Preview,
     Prompt,
     Reply,
     Sampling,
@@ -290,6 +292,18 @@ class Core:
                         yield item
             except DeadlineExceeded:
                 self.registry.in_background(worker.is_alive(patience_s))
+                raise
+
+    async def preview(self, image: Image, model: str | None = None) -> tuple[str, Preview]:
+        """What `model`, or the default one, sees of a picture, and the name of that model. Raises typed errors only."""
+        task, limit_s = Task.IMAGE_TEXT_TO_TEXT, self.settings.request_timeout_s
+        async with self._lease(self.resolve(model, task), task, is_patient=False) as record:
+            assert record.worker is not None
+            worker = record.worker
+            try:
+                return record.name, await worker.call("preview", deadline_s=limit_s, image=image)
+            except DeadlineExceeded:
+                self.registry.in_background(worker.is_alive(limit_s))
                 raise
 
     @contextlib.asynccontextmanager

@@ -305,6 +305,23 @@ class Image(TypedDict):
     key: str  # SHA-256 of `data`, hex: the same picture has the same key
 
 
+class View(TypedDict):
+    """An image as a model gets it, in one piece or cut into tiles of one size."""
+
+    tiles: list[bytes]  # PNG files, row by row
+    columns: int  # of tiles
+    width: int  # of one tile, in pixels
+    height: int
+
+
+class Preview(TypedDict):
+    """What a model sees of an image."""
+
+    views: list[View]  # as a whole, and in tiles, where it sees both
+    tokens: int  # that the image takes of a prompt
+    is_exact: bool  # False: as its library is handed it, which does not tell what it makes of it
+
+
 IMAGE_MARK = "\ufffc"  # Unicode's object replacement character: where an image stands in a text
 
 

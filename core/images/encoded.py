@@ -1,7 +1,8 @@
-"""Pictures inside of text: base64, bare or as a data: URI. What is an address is refused: nothing is ever fetched."""
+"""Pictures inside of text: base64, bare or as a data: URI. An address in its place is refused: nothing is fetched."""
 
 from __future__ import annotations
 
+import base64
 import binascii
 import re
 
@@ -12,6 +13,11 @@ MAX_FILE = 32 * 1024 * 1024  # bytes of one picture's file; a request's own limi
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,31}):", re.IGNORECASE)
 _DATA = re.compile(r"data:[^,]{0,200}?;base64,", re.IGNORECASE)
 _SPACE = str.maketrans("", "", " \t\r\n")
+
+
+def data_uri(data: bytes, media_type: str = "image/png") -> str:
+    """A file as browsers show it and requests may send it."""
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
 def decode_image(name: str, value: object) -> bytes:

@@ -1,9 +1,9 @@
 """One model's process: reads requests from its socket, tokenises on one thread, runs the model on another.
 
 Requests: `{"id", "op"}` with op `load` (`request`), `run` (`task`, `items`, `params`), `generate` (`prompt`,
-`sampling`), `cancel` (`target`), `trim` or `ping`. Answers: `{"id", "result"}` or `{"id", "error": {"type",
-"message"}}`; a load also sends `{"id", "event": {"stage", …}}`, a generation `{"id", "event": {"begun" | "delta": …}}`.
-End of file means that the front process is done with this model, or gone.
+`sampling`), `preview` (`image`), `cancel` (`target`), `trim` or `ping`. Answers: `{"id", "result"}` or `{"id", "error":
+{"type", "message"}}`; a load also sends `{"id", "event": {"stage", …}}`, a generation `{"id", "event": {"begun" |
+"delta": …}}`. End of file means that the front process is done with this model, or gone.
 """
 
 from __future__ import annotations
@@ -73,6 +73,8 @@ class Server:
                     self._on_text_thread(message["id"], self._prepare, message)
                 case "generate":
                     self._on_text_thread(message["id"], self._generate, message)
+                case "preview":
+                    self._on_text_thread(message["id"], self._preview, message)
                 case "cancel":
                     self._on_text_thread(0, self._cancel, message["target"])
                 case "trim":
@@ -218,6 +220,12 @@ class Server:
         self._send({"id": call_id, "event": {"begun": begun}})
         self._jobs[call_id] = job
         self._scheduler.add(job)
+
+    def _preview(self, message: dict[str, Any]) -> None:
+        """On the text thread: an image as the model sees it."""
+        if self._generator is None or self._generator.vision is None:
+            raise TaskNotSupported("This model does not look at images. Choose one that does; GET /models says which.")
+        self._send({"id": message["id"], "result": self._generator.vision.preview(message["image"])})
 
     def _send_deltas(self) -> None:
         """On the model thread, after each step: what all answers have got, in one write that wakes the reader once."""

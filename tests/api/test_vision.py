@@ -2,9 +2,11 @@
 
 import base64
 import json
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from core.core import Core
 from core.errors import WorkerCrashed
@@ -16,6 +18,7 @@ from tests.core.images.pictures import GREEN, RED, gif_frames, picture, png, png
 from tests.serving import serve
 
 CHAT, STREAM = "/api/v5/vision/chat", "/api/v5/vision/chat/stream"
+PREVIEW = "/api/v5/vision/preview"
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
 
 
@@ -80,6 +83,43 @@ async def test_a_stream(seer):
     assert deltas[0][1]["conversation_id"] == done["conversation_id"]
     on = await seer.client.post(STREAM, json={"message": "look", "conversation_id": done["conversation_id"]})
     assert "".join(data.get("delta", "") for _, data in events_of(on.text)) == "48x32 #ff0000"
+
+
+@pytest.mark.parametrize("is_form", [False, True], ids=["json", "form"])
+async def test_what_a_model_sees_of_a_picture(seer, is_form):
+    drawn = picture(20, 10, GREEN)
+    drawn.paste(RED, (0, 0, 10, 10))
+    before = kept_files(seer)
+    if is_form:
+        answer = await send(seer, {"model": "seer"}, saved(drawn), path=PREVIEW)
+    else:
+        answer = await seer.client.post(PREVIEW, json={"image": base64_of(saved(drawn))})
+    assert answer.status_code == 200, answer.text
+    preview = answer.json()
+    whole, halves = preview.pop("views")
+    assert preview == {"model": "seer", "image_tokens": 4, "is_exact": True}
+    assert (whole["columns"], whole["width"], whole["height"], len(whole["tiles"])) == (1, 8, 8, 1)
+    assert (halves["columns"], halves["width"], halves["height"], len(halves["tiles"])) == (2, 10, 10, 2)
+    for uri, colour in zip(halves["tiles"], (RED, GREEN), strict=True):
+        kind, data = uri.split(",")
+        assert kind == "data:image/png;base64"
+        with Image.open(BytesIO(base64.b64decode(data))) as tile:
+            assert tile.getcolors() == [(100, colour)]
+    assert kept_files(seer) == before  # it is no conversation
+
+
+async def test_a_preview_is_of_one_picture_that_can_be_read_by_a_model_that_sees(seer):
+    one = base64_of(png())
+    for body in ({}, {"images": []}, {"images": [one, one]}, {"image": one, "images": [one]}):
+        assert "Send one" in check_refusal(await seer.client.post(PREVIEW, json=body), 422)["message"]
+    bad = {"image": base64_of(SVG)}
+    assert check_refusal(await seer.client.post(PREVIEW, json=bad), 422)["type"] == "invalid_image"
+    assert (
+        "an address" in check_refusal(await seer.client.post(PREVIEW, json={"image": "http://x/y.png"}), 422)["message"]
+    )
+    for model, status in (("writer", 400), ("nobody", 404)):
+        check_refusal(await seer.client.post(PREVIEW, json={"image": one, "model": model}), status)
+    check_refusal(await seer.client.post(PREVIEW, json={"image": one, "message": "look"}), 422)
 
 
 async def test_a_conversation_about_pictures(seer):

@@ -100,7 +100,8 @@ def load(request, on_progress):
             info = replace(info, tasks=(Task.IMAGE_TEXT_TO_TEXT, Task.TEXT_GENERATION))
         writer = Writer(info, obey, max_sequences=request.max_sequences)
         if Task.IMAGE_TEXT_TO_TEXT in info.tasks:
-            writer.vision = Seeing(writer.codec)
+            sees = Path(request.path, SEES)
+            writer.vision = Seeing(writer.codec, is_exact=not sees.exists() or sees.read_text() != "blindly")
         return writer
     return Obedient(ModelInfo(request.tasks, request.runtime, "cpu", "float32", "fake"))
 

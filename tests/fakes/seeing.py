@@ -1,5 +1,6 @@
 """How the fake that writes sees: an image takes four places in its prompt, and `look` is answered with what it was
-shown, image by image: `48x32 #ff0000`, its size and the colour of its lower right corner."""
+shown, image by image: `48x32 #ff0000`, its size and the colour of its lower right corner. It says that it sees an image
+in one piece of 8×8 pixels and as its two halves, left and right, or does not say, where `sees.txt` holds `blindly`."""
 
 from __future__ import annotations
 
@@ -7,11 +8,13 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from PIL import Image as Pillow
 
-from core.types import IMAGE_MARK, Image, Message
+from core.types import IMAGE_MARK, Image, Message, Preview
 from core.worker.generation.base import Chunk
 from core.worker.generation.images import number_of, places, spans
+from core.worker.runtimes.previews import view
 
 SEES = "sees.txt"  # in a model's directory: it sees
 PLACES = 4  # of one image
@@ -22,8 +25,9 @@ class Seeing:
 
     max_images = 32
 
-    def __init__(self, codec: Any) -> None:
+    def __init__(self, codec: Any, *, is_exact: bool = True) -> None:
         self._codec = codec
+        self._is_exact = is_exact
         self._seen: dict[int, bytes] = {}  # number of an image's key → the image
         self.looks = 0
 
@@ -42,6 +46,14 @@ class Seeing:
                     tokens.extend(places(self._codec.size, next(images)["key"], PLACES))
                 tokens.extend(part.encode())
         return [*tokens, self._codec.answer]
+
+    def preview(self, image: Image) -> Preview:
+        with Pillow.open(io.BytesIO(image["data"])) as opened:
+            whole = np.asarray(opened)
+            small = np.asarray(opened.resize((8, 8)))
+        half = whole.shape[1] // 2
+        seen = [view(small[None]), view(np.stack([whole[:, :half], whole[:, half : 2 * half]]), 2)]
+        return {"views": seen if self._is_exact else [view(whole[None])], "tokens": PLACES, "is_exact": self._is_exact}
 
     def show(self, slot: int, images: Sequence[Image]) -> None:
         self._seen |= {number_of(image["key"]): image["data"] for image in images}

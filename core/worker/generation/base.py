@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from core.types import Image, Message, ModelInfo
+from core.types import Image, Message, ModelInfo, Preview
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Codec(Protocol):
 
 
 class Vision(Protocol):
-    """How a model sees. `encode` is used by the text thread, `show` by the model thread."""
+    """How a model sees. `encode` and `preview` are used by the text thread, `show` by the model thread."""
 
     max_images: int  # in one prompt
 
@@ -85,6 +85,10 @@ class Vision(Protocol):
         Each place that a row of an image's numbers takes is an id of `core/worker/generation/images.py`, above
         `codec.size`. Raises TemplateFailed; InvalidRequest for an image that cannot be read.
         """
+        ...
+
+    def preview(self, image: Image) -> Preview:
+        """What the model sees of an image, as pictures for people. Raises InvalidRequest when it cannot be read."""
         ...
 
     def show(self, slot: int, images: Sequence[Image]) -> None:

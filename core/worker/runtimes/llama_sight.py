@@ -12,11 +12,12 @@ import numpy as np
 from PIL import Image as Pillow
 
 from core.errors import InvalidRequest, TemplateFailed
-from core.types import IMAGE_MARK, Image, Message
+from core.types import IMAGE_MARK, Image, Message, Preview
 from core.worker.generation.base import Chunk
 from core.worker.generation.images import MAX_PLACES, images_of, number_of, parts_of, places, spans
 from core.worker.runtimes.llama_codec import LlamaCodec
 from core.worker.runtimes.llama_projector import Picture, Projector
+from core.worker.runtimes.previews import view
 
 MAX_IMAGES = 256  # in one prompt; the settings allow no more
 LARGEST_SHARE = 0.5  # of the context, that one image may take; a larger one is made smaller, where that helps
@@ -61,6 +62,11 @@ class LlamaSight:
             tokens += self._codec.encode_part(behind)
         return tokens
 
+    def preview(self, image: Image) -> Preview:
+        """See `Vision`. What mtmd makes of the pixels that it is handed, it does not tell."""
+        pixels, picture = self._handed(image)
+        return {"views": [view(pixels[None])], "tokens": picture.count, "is_exact": False}
+
     def show(self, slot: int, images: Sequence[Image]) -> None:
         if images:
             self._shown[slot] = {number_of(image["key"]): self._picture(image) for image in images}
@@ -99,11 +105,17 @@ class LlamaSight:
     def _bytes(self, picture: Picture) -> int:
         return picture.count * self._projector.width * 4
 
-    def _laid_out(self, image: Image) -> Picture:
-        picture = self._projector.lay_out(pixels_of(image, self._name))
+    def _handed(self, image: Image) -> tuple[np.ndarray, Picture]:
+        """The pixels that mtmd is handed, and what it makes of them."""
+        pixels = pixels_of(image, self._name)
+        picture = self._projector.lay_out(pixels)
         if picture.count > self._largest:
-            share = (self._largest / picture.count) ** 0.5 * _SPARE
-            picture = self._projector.lay_out(pixels_of(image, self._name, share))
+            pixels = pixels_of(image, self._name, (self._largest / picture.count) ** 0.5 * _SPARE)
+            picture = self._projector.lay_out(pixels)
+        return pixels, picture
+
+    def _laid_out(self, image: Image) -> Picture:
+        _, picture = self._handed(image)
         whole = max((tile.count for tile in picture.tiles if tile.is_seen_whole), default=0)
         if picture.count > MAX_PLACES or whole > self._whole:
             raise InvalidRequest(

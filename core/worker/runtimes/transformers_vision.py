@@ -19,7 +19,7 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from core.errors import CorruptModel, LoadFailed
-from core.types import Image, Message
+from core.types import Image, Message, Preview
 from core.worker.devices import guarded
 from core.worker.generation.base import Chunk
 from core.worker.generation.images import number_of, spans
@@ -42,6 +42,7 @@ class Eyes:
     """See the protocol `Vision`. An image is embedded once, for as long as it is kept or a slot has it to read."""
 
     max_images = MAX_IMAGES
+    tiles = TILES
 
     def __init__(self, reader: Reader, model: Any, size: int, device: str, kept_tokens: int) -> None:
         """`size` of the vocabulary; `kept_tokens`: as many rows of images are kept at most."""
@@ -49,9 +50,8 @@ class Eyes:
         self._model = model
         self._size = size  # of the vocabulary
         self._device = device
-        width = model.get_input_embeddings().weight.shape[1] * model.dtype.itemsize
-        self._room = min(EMBEDDED_BYTES, kept_tokens * width)  # bytes
-        self._takes = frozenset(inspect.signature(model.get_image_features).parameters)
+        self._room = min(EMBEDDED_BYTES, kept_tokens * self._row_bytes())
+        self._takes = self._parameters()
         self._kept: OrderedDict[int, torch.Tensor] = OrderedDict()  # by the image's number
         self._slots: dict[int, dict[int, Image]] = {}
         self._at_hand: dict[int, torch.Tensor] = {}  # what the step under way reads, or a slot is in the middle of
@@ -61,6 +61,9 @@ class Eyes:
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         return self.reader.encode(messages)
+
+    def preview(self, image: Image) -> Preview:
+        return self.reader.preview(image)
 
     def show(self, slot: int, images: Sequence[Image]) -> None:
         self._slots[slot] = {number_of(image["key"]): image for image in images}
@@ -107,7 +110,7 @@ class Eyes:
             return self._kept[number]
         pixels = self.reader.take_pixels(image)
         given = {name: value for name, value in pixels.items() if name in self._takes}
-        rows = torch.cat([rows for tiles in _tiles(given) for rows in self._through_the_tower(tiles)])
+        rows = torch.cat([rows for tiles in _tiles(given, self.tiles) for rows in self._through_the_tower(tiles)])
         places = self.reader.layout(image).places
         if len(rows) != places:
             raise CorruptModel(
@@ -119,18 +122,26 @@ class Eyes:
             self._kept.popitem(last=False)
         return rows
 
+    def _row_bytes(self) -> int:
+        """What a row of an image takes."""
+        return int(self._model.get_input_embeddings().weight.shape[1] * self._model.dtype.itemsize)
+
+    def _parameters(self) -> frozenset[str]:
+        """What the tower takes."""
+        return frozenset(inspect.signature(self._model.get_image_features).parameters)
+
     def _through_the_tower(self, pixels: dict[str, Any]) -> list[torch.Tensor]:
         given = {name: value.to(self._device) for name, value in pixels.items()}
         found = self._model.get_image_features(**given, return_dict=True).pooler_output
         return [each.reshape(-1, each.shape[-1]) for each in found]
 
 
-def _tiles(pixels: dict[str, Any]) -> list[dict[str, Any]]:
+def _tiles(pixels: dict[str, Any], most: int) -> list[dict[str, Any]]:
     """The tiles of an image, some at a time, where they do not see each other: they have a mask each then."""
     if "pixel_attention_mask" not in pixels:
         return [pixels]
     count = pixels["pixel_values"].shape[1]
-    return [{name: value[:, at : at + TILES] for name, value in pixels.items()} for at in range(0, count, TILES)]
+    return [{name: value[:, at : at + most] for name, value in pixels.items()} for at in range(0, count, most)]
 
 
 class SeeingForward(Forward):

@@ -17,12 +17,13 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING, processo
 from transformers.models.smolvlm import processing_smolvlm
 
 from core.errors import InvalidRequest, LoadFailed, TemplateFailed
-from core.types import Image, Message
+from core.types import Image, Message, Preview
 from core.worker.devices import out_of_memory
 from core.worker.generation.codec import HFCodec
 from core.worker.generation.images import images_of, parts_of, places
 from core.worker.runtimes.base import LoadRequest
 from core.worker.runtimes.repository import read_json
+from core.worker.runtimes.transformers_vision_previews import views
 
 PIXEL_BYTES = 64 * 1024 * 1024  # of images that are read and not yet embedded; one at least is kept
 _LAYOUTS = 4096  # images whose layout is remembered
@@ -120,11 +121,25 @@ class Reader:
                 return found
         return _pixels_in(self._processed(image))  # with no text: the tokenizer is the other thread's
 
-    def _read(self, image: Image) -> Layout:
+    def preview(self, image: Image) -> Preview:
+        """See `Vision`. The image is read anew, and nothing of it is kept."""
+        layout, pixels = self._laid_out(image)
+        with PIL.Image.open(io.BytesIO(image["data"]), formats=_FORMATS) as opened:
+            size = opened.size
+        return {
+            "views": views(self._processor.image_processor, pixels, size),
+            "tokens": layout.places,
+            "is_exact": True,
+        }
+
+    def _laid_out(self, image: Image) -> tuple[Layout, dict[str, Any]]:
         found = self._processed(image, text=[self._token], return_text_replacement_offsets=True)
         text = str(found["text_replacement_offsets"][0][0]["replacement"])
         pixels = _pixels_in(found)
-        layout = Layout(text, text.count(self._token), self._grid(pixels))
+        return Layout(text, text.count(self._token), self._grid(pixels)), pixels
+
+    def _read(self, image: Image) -> Layout:
+        layout, pixels = self._laid_out(image)
         with self._lock:
             self._layouts[image["key"]] = layout
             if len(self._layouts) > _LAYOUTS:

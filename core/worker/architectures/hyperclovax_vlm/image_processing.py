@@ -50,6 +50,10 @@ class HCXVisionImageProcessor(PilBackend):
         self.possible_resolutions = [list(each) for each in config.canvases]
         self.crop_size = SizeDict(height=config.tile, width=config.tile)
 
+    def canvas(self, size: Size) -> Size:
+        """The canvas that an image of `size` is put on, where there are any."""
+        return best_canvas(size, [(int(height), int(width)) for height, width in self.possible_resolutions])
+
     def _preprocess(  # type: ignore[override]
         self,
         images: list[np.ndarray],

@@ -325,6 +325,28 @@ def test_a_large_image_is_made_smaller(loaded: Callable[..., Any]) -> None:
     assert CONTEXT // 4 < rows <= CONTEXT // 2
 
 
+def test_a_preview_is_what_mtmd_is_handed(loaded: Callable[..., Any]) -> None:
+    model, small, large = loaded("qwen2vl_merger"), picture(1), picture(1, 240, 320)
+
+    def rows(image: Image) -> int:
+        return sum(token >= model.codec.size for token in model.vision.encode([asked(IMAGE_MARK, image)]))
+
+    def shown(image: Image) -> bytes:
+        preview = model.vision.preview(image)
+        [view] = preview["views"]
+        assert not preview["is_exact"]
+        assert preview["tokens"] == rows(image)
+        [png] = view["tiles"]
+        assert (view["columns"], view["width"], view["height"]) == (1, *Pillow.open(io.BytesIO(png)).size)
+        return png
+
+    assert np.array_equal(Pillow.open(io.BytesIO(shown(small))), Pillow.open(io.BytesIO(small["data"])))
+    made_smaller = shown(large)
+    assert Pillow.open(io.BytesIO(made_smaller)).height < 200
+    again: Image = {"data": made_smaller, "key": hashlib.sha256(made_smaller).hexdigest()}
+    assert rows(again) == rows(large)
+
+
 class TestRefusals:
     def test_images_that_cannot_be_shown(self, loaded: Callable[..., Any]) -> None:
         broken: Image = {"data": picture(1)["data"][:60], "key": "0" * 64}

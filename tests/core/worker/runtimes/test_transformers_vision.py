@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
+import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import PIL.Image
 import pytest
 import torch
 import transformers
 
 from core.errors import ContextOverflow, InsufficientMemory, InvalidRequest
-from core.types import Image, Message, Prompt, Quantization, Runtime, Sampling, Task
+from core.types import Image, Message, Prompt, Quantization, Runtime, Sampling, Task, View
 from core.worker.generation import prompts
 from core.worker.generation.answer import Job
 from core.worker.generation.base import Chunk
@@ -355,3 +358,82 @@ def test_a_model_whose_files_do_not_fit_each_other_says_so(seeing) -> None:
             generator.step([Chunk(0, sequence.prompt, 0, True)])
     finally:
         generator.vision._model.model.multi_modal_projector.forward = real
+
+
+def numbers(png: bytes, images: Any) -> np.ndarray:
+    """The picture in a PNG file, normalised: (3, height, width)."""
+    with PIL.Image.open(io.BytesIO(png)) as shown:
+        assert (shown.format, shown.mode) == ("PNG", "RGB")
+        return ((np.asarray(shown) / 255 - images.image_mean) / images.image_std).transpose(2, 0, 1)
+
+
+def patches(picture: np.ndarray, images: Any) -> np.ndarray:
+    """(patches, numbers), as Qwen2-VL's processor lays them out."""
+    merged, edge = images.merge_size, images.patch_size
+    high, wide = picture.shape[1] // edge, picture.shape[2] // edge
+    places = [
+        (top + row, left + column)
+        for top in range(0, high, merged)
+        for left in range(0, wide, merged)
+        for row in range(merged)
+        for column in range(merged)
+    ]
+    cut = [picture[:, y * edge : (y + 1) * edge, x * edge : (x + 1) * edge] for y, x in places]
+    return np.stack([np.stack([each] * images.temporal_patch_size, axis=1).ravel() for each in cut])
+
+
+def stitched(view: View) -> PIL.Image.Image:
+    rows = len(view["tiles"]) // view["columns"]
+    whole = PIL.Image.new("RGB", (view["columns"] * view["width"], rows * view["height"]))
+    for index, png in enumerate(view["tiles"]):
+        row, column = divmod(index, view["columns"])
+        with PIL.Image.open(io.BytesIO(png)) as tile:
+            whole.paste(tile, (column * view["width"], row * view["height"]))
+    return whole
+
+
+@pytest.mark.parametrize("name", SEEING)
+@pytest.mark.parametrize("image", [SQUARE, WIDE, TALL], ids=["square", "wide", "tall"])
+def test_a_preview_shows_the_numbers_that_the_model_is_given(name, image, seeing, own):
+    preview = seeing(name).vision.preview(image)
+    processor = own(name)
+    images = processor.image_processor
+    given = images(images=[opened(image)], return_tensors="np")["pixel_values"]
+    tiles = [numbers(png, images) for view in preview["views"] for png in view["tiles"]]
+    if given.ndim == 2:
+        shown = patches(tiles[0], images)
+    else:
+        if name in ("smolvlm", "idefics3"):
+            tiles = tiles[1:] + tiles[:1]  # the whole is read last, and shown first
+        shown = np.stack(tiles)
+        given = given.reshape(-1, *given.shape[-3:])
+    step = 1 / 255 / min(images.image_std)
+    assert shown.shape == given.shape
+    assert np.abs(shown - given).max() <= 0.51 * step  # floats between two of 256 steps become the nearer one
+    assert preview["tokens"] == sum(
+        each >= seeing(name).codec.size for each in encoded(seeing(name), [("user", [image])])
+    )
+    assert preview["is_exact"]
+
+
+@pytest.mark.parametrize("name", ["smolvlm", "idefics3", "llava_next", "hyperclovax_vlm"])
+def test_the_tiles_of_a_preview_lie_as_they_lay_in_the_picture(name, seeing):
+    for image in (WIDE, TALL):
+        whole, in_tiles = seeing(name).vision.preview(image)["views"]
+        assert len(whole["tiles"]) == 1
+        assert len(in_tiles["tiles"]) > 1
+        picture, drawn = opened(image), stitched(in_tiles)
+        ratio = min(drawn.width / picture.width, drawn.height / picture.height)
+        if name in ("smolvlm", "idefics3"):  # stretched over all tiles
+            size = drawn.size
+        else:  # in the middle of them
+            size = round(picture.width * ratio), round(picture.height * ratio)
+        corner = (drawn.width - size[0]) // 2, (drawn.height - size[1]) // 2
+        expected = np.asarray(picture.resize(size), float)
+        found = np.asarray(drawn.crop((*corner, corner[0] + size[0], corner[1] + size[1])), float)
+        assert np.abs(found - expected).mean() < 12, image  # another order of the tiles: 50 and more
+
+
+def test_what_cannot_be_read_has_no_preview(seeing):
+    with pytest.raises(InvalidRequest, match="no sound PNG or JPEG"):
+        seeing("smolvlm").vision.preview({"data": b"nothing", "key": "x"})
