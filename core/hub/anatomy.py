@@ -53,9 +53,9 @@ def of_configuration(
     )
 
 
-def of_graphs(config: dict[str, Any], found: Sequence[GraphTensors], file_bytes: int) -> Anatomy:
+def of_graphs(config: dict[str, Any], found: Sequence[GraphTensors], file_bytes: int, *, two_parts: bool) -> Anatomy:
     """Of ONNX graphs that run together; `found` is empty when they were not read, since they lie far away."""
-    sizes = _sizes(config, two_parts=len(found) > 1)
+    sizes = _sizes(config, two_parts=two_parts)
     if not found:
         return Anatomy(tensor_bytes=file_bytes, floats=file_bytes // 4, **sizes)
     return Anatomy(

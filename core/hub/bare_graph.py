@@ -50,5 +50,5 @@ def identify_bare_graph(files: Files, spec: ModelSpec) -> Inspection:
         dtype=None,
         license=files.card.license,
         warnings=tuple(warnings),
-        anatomy=of_graphs({}, found, total),
+        anatomy=of_graphs({}, found, total, two_parts=False),
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import BerthError, CorruptModel, HubBusy, HubUnreachable, InvalidRequest
-from core.halves import halves_of
+from core.graphs import graphs_of
 from core.hub.cache import cached_snapshot, has_files, repository_folder
 from core.hub.files import open_directory, open_file
 from core.hub.gguf_repository import identify_gguf
@@ -199,8 +199,7 @@ def _inspect_file(spec: ModelSpec, directory: Path, file: str) -> Inspection:
 def _check_graph(name: str, directory: Path, file: str) -> None:
     """Reads where a graph that was downloaded keeps its tensors. Raises CorruptModel."""
     files = open_directory(name, directory)
-    halves = halves_of(file, files.sizes)
-    for each in halves.paths if halves else (file,):
+    for each in graphs_of(file, files.sizes):
         external_data(files, each)
 
 

@@ -23,7 +23,7 @@ from core.hub.files import Files, read_document, read_map
 from core.hub.gguf_repository import identify_gguf, is_gguf
 from core.hub.graph import read_graph_tensors
 from core.hub.refusals import refuse_foreign_modules, refuse_remote_code, refuse_scripts
-from core.hub.sight import sight_of
+from core.hub.sight import check_graphs, sight_of
 from core.hub.tensors import Tensors, read_index, read_tensors
 from core.hub.weights import SMALL_GRAPH, Format, Weights, choose_weights, module_folders, support_files
 from core.types import TEXT_TO_TEXT_TASKS, Anatomy, Inspection, ModelSpec, RepoFile, Runtime, Task
@@ -75,8 +75,11 @@ def identify(files: Files, spec: ModelSpec, *, pickle_allowed: bool) -> Inspecti
     tasks = _tasks(files, spec, facts, tensors, warnings)
     if weights.file is not None:
         _check_halves(files, weights.file, tasks)
-    if Task.IMAGE_TEXT_TO_TEXT in tasks:
-        _check_sight(files, weights)
+        check_graphs(files, weights.file, facts.model_type, tasks)
+    if Task.IMAGE_TEXT_TO_TEXT in tasks and not {"preprocessor_config.json", "processor_config.json"} & set(
+        files.sizes
+    ):
+        raise CorruptModel(f"{files.name} has no preprocessor_config.json, which says how it is given images.")
     if Task.TEXT_GENERATION in tasks and not _has_chat_template(files, facts):
         warnings.append("It has no chat template; in a chat, its turns are written one under another in plain words.")
     folders = _support_folders(facts, weights)
@@ -111,16 +114,16 @@ def _read_tensors(files: Files, safe: list[str], weights: Weights) -> Tensors:
 def _anatomy(files: Files, facts: _Facts, weights: Weights, tensors: Tensors, *, sees: bool) -> Anatomy:
     """What the plan of a load is reckoned from."""
     file_bytes = sum(files.sizes[path] for path in weights.paths)
+    processing = facts.documents.get("preprocessor_config.json", {})
     if weights.format is Format.ONNX:
         graphs = [path for path in weights.paths if path.endswith(".onnx")]
         is_near = files.directory is not None or file_bytes <= SMALL_GRAPH
-        return of_graphs(
-            facts.config, [read_graph_tensors(files, path) for path in graphs] if is_near else [], file_bytes
-        )
+        tensors_of = [read_graph_tensors(files, path) for path in graphs] if is_near else []
+        found = of_graphs(facts.config, tensors_of, file_bytes, two_parts=len(graphs) > 1 and not sees)
+        return replace(found, **(sight_of(facts.config, processing, as_graph=True) if sees else {}))
     width = 2 if _stated_dtype(facts.config) in ("float16", "bfloat16") else 4
     found = of_configuration(facts.config, tensors, file_bytes, width, two_parts=facts.model_type in SEQ2SEQ_TYPES)
-    sight = sight_of(facts.config, facts.documents.get("preprocessor_config.json", {})) if sees else {}
-    return replace(found, **sight)
+    return replace(found, **(sight_of(facts.config, processing) if sees else {}))
 
 
 def _read_facts(files: Files) -> _Facts:
@@ -184,17 +187,6 @@ def _check_halves(files: Files, graph: str, tasks: tuple[Task, ...]) -> None:
             f"{graph} of {files.name} is a half of an encoder-decoder, which does not do {tasks[0]} here. "
             f"It runs models for {', '.join(TEXT_TO_TEXT_TASKS)}."
         )
-
-
-def _check_sight(files: Files, weights: Weights) -> None:
-    """Raises NoSupportedTask where nothing that runs here can look, CorruptModel where nothing says how."""
-    if weights.format is Format.ONNX:
-        raise NoSupportedTask(
-            f"{files.name} looks at images, and {weights.file} is an ONNX file. Such models run here from safetensors, "
-            "or from a GGUF file with its mmproj. Choose a repository that has them."
-        )
-    if not {"preprocessor_config.json", "processor_config.json"} & set(files.sizes):
-        raise CorruptModel(f"{files.name} has no preprocessor_config.json, which says how it is given images.")
 
 
 def _weight_warnings(files: Files, weights: Weights) -> list[str]:

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from core.errors import CallerError, CorruptModel, InvalidRequest, NoSupportedTask, PickleRefused
+from core.graphs import graphs_of, seeing_graphs_of
 from core.halves import halves_of
 from core.hub.files import Files, safe_path
 from core.hub.graph import external_data
@@ -46,7 +47,7 @@ class Weights:
     format: Format
     paths: tuple[str, ...]  # the files with tensors
     index: str | None = None  # that names them, when there is more than one
-    file: str | None = None  # the ONNX graph; of an encoder-decoder the decoder's
+    file: str | None = None  # the ONNX graph; where several run together, the decoder's
 
 
 def choose_weights(files: Files, spec: ModelSpec, folders: tuple[str, ...], *, pickle_allowed: bool) -> Weights:
@@ -137,6 +138,9 @@ def _offer(files: Files) -> str:
 
 def _choose_onnx(files: Files, folders: tuple[str, ...]) -> str:
     graphs = [path for path in files.sizes if path.endswith(".onnx")]
+    seeing = [found.decoder for path in graphs if (found := seeing_graphs_of(path, files.sizes))]
+    if seeing:
+        return min(seeing, key=len)  # full precision has the shortest name
     order = (*_ONNX_ORDER, *(_join(folder, each) for folder in folders for each in _ONNX_ORDER))
     chosen = next((path for path in order if path in files.sizes), None)
     if chosen is None:
@@ -159,19 +163,16 @@ def _onnx(files: Files, path: str) -> Weights:
     A graph is read for them when it is here or small. A large one on the Hub is not, since that would fetch most of
     it: the files named after it are taken, and `Hub.fetch` reads it once it is here.
     """
-    halves = halves_of(path, files.sizes)
-    if halves is not None:
-        tensors = (_with_data(files, each) for each in halves.paths)
-        return Weights(
-            Format.ONNX, tuple(dict.fromkeys(each for every in tensors for each in every)), file=halves.first
-        )
-    if _is_half(files, path):
+    halves, seeing = halves_of(path, files.sizes), seeing_graphs_of(path, files.sizes)
+    if halves is None and seeing is None and _is_half(files, path):
         raise NoSupportedTask(
             f"{path} of {files.name} is one half of an encoder-decoder. Beside encoder_model.onnx it takes "
             "decoder_model_merged.onnx, or decoder_model.onnx and decoder_with_past_model.onnx, of the same precision. "
             "Choose a file that has them, or a repository with safetensors."
         )
-    return Weights(Format.ONNX, _with_data(files, path), file=path)
+    tensors = (_with_data(files, each) for each in graphs_of(path, files.sizes))
+    main = halves.first if halves else seeing.decoder if seeing else path
+    return Weights(Format.ONNX, tuple(dict.fromkeys(each for every in tensors for each in every)), file=main)
 
 
 def _with_data(files: Files, path: str) -> tuple[str, ...]:

@@ -30,12 +30,18 @@ def needs_of(inspection: Inspection, settings: Settings, device: str) -> tuple[N
     sequences = settings.max_sequences
     context = context_of(inspection) if inspection.tasks[0].generates else inspection.context_length or _SHORT_CONTEXT
     process = process_bytes(inspection, quantization, device)
-    host = Need("cpu", overhead=process + pixel_bytes(inspection, sequences, context))
     cache = cache_of(inspection, number, sequences, settings.max_cached_tokens)
+    kept = kept_image_bytes(inspection, number, cache.tokens)
+    is_kept_on_host = inspection.runtime is Runtime.ONNXRUNTIME and device != "cpu"
+    host = Need(
+        "cpu",
+        cache=kept if is_kept_on_host else 0,
+        overhead=process + pixel_bytes(inspection, sequences, context),
+    )
     need = Need(
         device=device,
         weights=weight_bytes(inspection, quantization, number),
-        cache=cache.total + kept_image_bytes(inspection, number, cache.tokens),
+        cache=cache.total + (0 if is_kept_on_host else kept),
         activations=activation_bytes(inspection, device, number, sequences, context),
         overhead=host.overhead if device == "cpu" else context_bytes(inspection),
     )

@@ -37,6 +37,9 @@ MAX_LOGITS = 64 * 1024 * 1024  # numbers, of an ONNX graph, which gives those of
 # Of images, as `transformers_vision` has them; a test holds them against each other.
 EMBEDDED_BYTES = 64 * _MIB
 PIXEL_BYTES = 64 * _MIB
+_PROCESSORS = (Runtime.TRANSFORMERS, Runtime.ONNXRUNTIME)  # that read images by a processor of transformers
+_SCORES = 2  # arrays of them at once
+_IMAGE_HEAD = 64  # numbers of a patch that one head of a tower looks at, in the smallest that are known
 # Arrays of a pass that live at once, of the layers' inner width and of a token's width: what a batch was seen to add.
 _ARRAYS = {
     Runtime.TRANSFORMERS: (4, 10),
@@ -67,21 +70,26 @@ def activation_bytes(inspection: Inspection, device: str, number: int, sequences
     of_text = _text_bytes(inspection, device, number, sequences, context)
     if inspection.runtime is Runtime.LLAMA_CPP:  # what sees has buffers of its own: core/memory/projector.py
         return of_text
+    if inspection.runtime is Runtime.ONNXRUNTIME:  # each graph keeps what its passes took
+        return of_text + _image_bytes(inspection, device, number, context)
     return max(of_text, _image_bytes(inspection, device, number, context))
 
 
 def kept_image_bytes(inspection: Inspection, number: int, tokens: int) -> int:
     """Of images that are kept as the model reads them, for the prompts to come: `tokens` of all answers' at most."""
     anatomy = inspection.anatomy
-    if not anatomy.image_patches or inspection.runtime is not Runtime.TRANSFORMERS:
+    if not anatomy.image_patches or inspection.runtime not in _PROCESSORS:
         return 0
+    number = 4 if inspection.runtime is Runtime.ONNXRUNTIME else number
     return min(EMBEDDED_BYTES, tokens * anatomy.hidden * number)
 
 
 def pixel_bytes(inspection: Inspection, sequences: int, context: int) -> int:
     """Host bytes of images that wait to be embedded; a patch has about as many numbers as it is wide in the tower."""
-    if inspection.runtime is not Runtime.TRANSFORMERS:
+    if not inspection.anatomy.image_patches or inspection.runtime not in _PROCESSORS:
         return 0
+    if inspection.runtime is Runtime.ONNXRUNTIME:  # whose anatomy has the patches of one tile, of any number
+        return PIXEL_BYTES
     one = _patches(inspection, context) * inspection.anatomy.image_hidden * 4
     return max(one, min(PIXEL_BYTES, sequences * one))
 
@@ -91,7 +99,11 @@ def _image_bytes(inspection: Inspection, device: str, number: int, context: int)
     anatomy = inspection.anatomy
     inner, outer = _ARRAYS[inspection.runtime]
     number = 4 if device == "cpu" else number
-    return _patches(inspection, context) * (inner * anatomy.image_intermediate + outer * anatomy.image_hidden) * number
+    patches = _patches(inspection, context)
+    width = inner * anatomy.image_intermediate + outer * anatomy.image_hidden
+    if inspection.runtime is Runtime.ONNXRUNTIME:  # the scores of every patch to every other
+        width += _SCORES * patches * -(-anatomy.image_hidden // _IMAGE_HEAD)
+    return patches * width * number
 
 
 def _patches(inspection: Inspection, context: int) -> int:

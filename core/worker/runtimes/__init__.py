@@ -29,6 +29,7 @@ IMAGE_LOADERS: dict[Runtime, str] = {  # of models that read images alone
 SEEING: dict[Runtime, str] = {  # of models that read images and text
     Runtime.TRANSFORMERS: "core.worker.runtimes.transformers_vision",
     Runtime.LLAMA_CPP: "core.worker.runtimes.llama_vision",
+    Runtime.ONNXRUNTIME: "core.worker.runtimes.onnxruntime_vision",
 }
 
 _TRANSFORMERS = (

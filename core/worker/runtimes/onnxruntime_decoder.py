@@ -11,7 +11,7 @@ import numpy as np
 from core.types import ModelInfo, Task
 from core.types import Runtime as RuntimeName
 from core.worker.devices import guarded, is_full, is_lost, pick_device
-from core.worker.generation.base import Chunk
+from core.worker.generation.base import Chunk, Vision
 from core.worker.generation.codec import HFCodec
 from core.worker.runtimes.base import LoadRequest, Progress
 from core.worker.runtimes.generator_loading import generation_length
@@ -46,7 +46,7 @@ class OnnxDecoder:
     """See the protocol `Generator`."""
 
     is_encoder_decoder = False
-    vision = None
+    vision: Vision | None = None
 
     def __init__(
         self, request: LoadRequest, session: Any, graph: Graph, config: Any, codec: HFCodec, device: str
@@ -130,10 +130,15 @@ class OnnxDecoder:
             return [self._read(slots, [[each[index]] for each in tokens]) for index in range(count)][-1]
         group = self._seated(slots, count)
         held = np.array([each.length for each in group])
-        feed = self._graph.feed(np.array(tokens, np.int64), held, self._layout.mask(group, count))
+        feed = self._feed(slots, tokens, held, self._layout.mask(group, count))
         logits, values = self._run(feed, group[0].cache.values)
         self._slots.update(zip(slots, grown(group, values, count), strict=True))
         return logits
+
+    def _feed(
+        self, slots: list[int], tokens: list[Sequence[int]], held: np.ndarray, mask: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        return self._graph.feed(np.array(tokens, np.int64), held, mask)
 
     def _seated(self, slots: list[int], count: int) -> list[Held]:
         """What `slots` hold, in one cache of their own, to read `count` tokens each."""

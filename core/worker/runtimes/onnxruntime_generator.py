@@ -16,14 +16,17 @@ PREFILL_TOKENS = {"cpu": 128, "cuda": 2048}
 CACHE_BYTES = 4 * 1024**3  # of all slots, unless `max_cached_tokens` says otherwise; taken as it is needed
 
 
-def read_codec(request: LoadRequest, graph: Path, kind: type[CodecKind]) -> tuple[Any, Any, CodecKind]:
+def read_codec(
+    request: LoadRequest, graph: Path, kind: type[CodecKind], tokenizer: Any = None
+) -> tuple[Any, Any, CodecKind]:
     """The configuration, the generation configuration, and a codec of the class `kind`.
 
-    They lie in the model's directory, or beside the graph.
+    They lie in the model's directory, or beside the graph. `tokenizer`: where it is loaded already.
     """
     home = Path(request.path) if (Path(request.path) / "config.json").is_file() else graph.parent
     config = AutoConfig.from_pretrained(home, local_files_only=True, trust_remote_code=False)
-    tokenizer = AutoTokenizer.from_pretrained(home, local_files_only=True, trust_remote_code=False)
+    if tokenizer is None:
+        tokenizer = AutoTokenizer.from_pretrained(home, local_files_only=True, trust_remote_code=False)
     if (home / "generation_config.json").is_file():
         generation = GenerationConfig.from_pretrained(home, local_files_only=True)
     else:

@@ -12,9 +12,7 @@ from core.errors import LoadFailed
 
 _PAST = re.compile(r"past_key_values\.\d+\.(key|value)")
 _PRESENT = ("present", "present_key_values")
-_PLAIN = frozenset(
-    ("input_ids", "attention_mask", "position_ids", "use_cache_branch", "num_logits_to_keep", "logits_to_keep")
-)
+_PLAIN = frozenset(("attention_mask", "position_ids", "use_cache_branch", "num_logits_to_keep", "logits_to_keep"))
 DTYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -44,6 +42,8 @@ class Graph:
 
     pasts: tuple[Past, ...]
     inputs: dict[str, Any]  # the others → dtype
+    reads: str = "input_ids"  # the one of them that is the text: tokens, or rows that these were embedded as
+    axes_of_positions: int = 2  # rows and tokens; 3 where each token has several positions
 
     @property
     def has_branches(self) -> bool:
@@ -55,15 +55,18 @@ class Graph:
         """What the keys and values of one token take."""
         return sum(past.heads * past.head_dim * np.dtype(past.dtype).itemsize for past in self.pasts)
 
-    def feed(self, ids: np.ndarray, held: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
-        """The inputs besides the past for `ids` (rows, n), after `held` (rows,) tokens each.
+    def feed(
+        self, text: np.ndarray, held: np.ndarray, mask: np.ndarray, positions: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """The inputs besides the past for `text` (rows, n) or (rows, n, width), after `held` (rows,) tokens each.
 
-        `mask` (rows, columns) says which columns of the past and of `ids` count.
+        `mask` (rows, columns) says which columns of the past and of `text` count. `positions` are those of `text`,
+        where they are not its indices.
         """
         batch: dict[str, Any] = {
-            "input_ids": ids,
+            self.reads: text,
             "attention_mask": mask,
-            "position_ids": held[:, None] + np.arange(ids.shape[1]),
+            "position_ids": held[:, None] + np.arange(text.shape[1]) if positions is None else positions,
             "use_cache_branch": np.array([held.any()]),
             "num_logits_to_keep": np.array(1),
             "logits_to_keep": np.array(1),
@@ -71,14 +74,18 @@ class Graph:
         return {name: np.asarray(batch[name], dtype) for name, dtype in self.inputs.items()}
 
 
-def read_graph(session: Any, config: Any, name: str) -> Graph:
-    """The signature of `session`. Raises LoadFailed, naming the inputs, when it is none that can be run here."""
+def read_graph(session: Any, config: Any, name: str, reads: str = "input_ids") -> Graph:
+    """The signature of `session`, a decoder that takes its text as `reads`.
+
+    Raises LoadFailed, naming the inputs, when it is none that can be run here.
+    """
     inputs = {each.name: each for each in session.get_inputs()}
     outputs = {each.name for each in session.get_outputs()}
     pasts = [each for each in inputs if _PAST.fullmatch(each)]
-    foreign = [each for each in inputs if each not in _PLAIN and each not in pasts]
-    if not pasts or foreign or not {"input_ids"} <= inputs.keys() or "logits" not in outputs:
-        raise _unknown(name, list(inputs), outputs, foreign)
+    plain = _PLAIN | {reads}
+    foreign = [each for each in inputs if each not in plain and each not in pasts]
+    if not pasts or foreign or reads not in inputs or "logits" not in outputs:
+        raise _unknown(name, list(inputs), outputs, foreign, reads)
     unknown = [each for each in inputs if inputs[each].type not in DTYPES]
     if unknown:
         raise LoadFailed(
@@ -87,11 +94,13 @@ def read_graph(session: Any, config: Any, name: str) -> Graph:
         )
     return Graph(
         tuple(_past(inputs[each], outputs, config, name) for each in pasts),
-        {each: DTYPES[inputs[each].type] for each in inputs if each in _PLAIN},
+        {each: DTYPES[inputs[each].type] for each in inputs if each in plain},
+        reads,
+        len(inputs["position_ids"].shape) if "position_ids" in inputs else 2,
     )
 
 
-def _unknown(name: str, inputs: list[str], outputs: set[str], foreign: list[str]) -> LoadFailed:
+def _unknown(name: str, inputs: list[str], outputs: set[str], foreign: list[str], reads: str) -> LoadFailed:
     if not foreign and "logits" not in outputs:
         what = f"gives {', '.join(sorted(outputs))[:200]} and no logits"
     elif not foreign:
@@ -99,7 +108,7 @@ def _unknown(name: str, inputs: list[str], outputs: set[str], foreign: list[str]
     else:
         what = f"takes {', '.join(foreign)[:300]}, which cannot be given to it here"
     return LoadFailed(
-        f"The graph of {name} {what}. A decoder takes input_ids, maybe attention_mask, position_ids and "
+        f"The graph of {name} {what}. A decoder takes {reads}, maybe attention_mask, position_ids and "
         "use_cache_branch, and past_key_values.N.key and .value. Choose such a file by `file`, or another model."
     )
 

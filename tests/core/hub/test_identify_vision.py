@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from core.errors import CorruptModel, NoSupportedTask, TaskNotSupported
+from core.errors import CorruptModel, TaskNotSupported
 from core.hub import sight
 from core.hub.files import open_directory
 from core.hub.identify import identify
@@ -26,7 +26,6 @@ from core.worker.runtimes import transformers_vision, transformers_vision_proces
 from core.worker.runtimes.base import LoadRequest
 from core.worker.runtimes.transformers_vision import TransformersVision
 from tests.core.memory.test_need import storage_bytes
-from tests.fakes.onnx_decoders import write_onnx_decoder
 from tests.fakes.vision import SEEING, picture, write_vision
 
 LOOKS = (Task.IMAGE_TEXT_TO_TEXT, Task.TEXT_GENERATION)
@@ -140,12 +139,3 @@ def test_what_cannot_look_says_so(directory, tmp_path: Path) -> None:
         inspect(tmp_path / "m")
     with pytest.raises(TaskNotSupported, match="made for image-text-to-text and text-generation"):
         inspect(directory("llava"), task=Task.FILL_MASK)
-
-
-def test_as_onnx_files_they_do_not_run_here(directory, tmp_path: Path) -> None:
-    write_onnx_decoder(tmp_path, "llama")
-    (tmp_path / "model.safetensors").unlink()
-    for name in ("config.json", "preprocessor_config.json", "processor_config.json"):
-        shutil.copy(directory("llava") / name, tmp_path / name)
-    with pytest.raises(NoSupportedTask, match="an ONNX file"):
-        inspect(tmp_path)
