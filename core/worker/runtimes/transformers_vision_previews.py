@@ -15,7 +15,7 @@ from core.worker.runtimes.previews import view
 def views(processor: Any, pixels: dict[str, Any], size: tuple[int, int]) -> list[View]:
     """The pictures in `pixels`, what the image processor `processor` gives for one image of `size`, width and height.
 
-    First the image as a whole, then in tiles, where the model sees both; each in the order in which it is read.
+    First the image as a whole, then in tiles, where the model sees both. `pixels` are written over.
     """
     values = np.asarray(pixels["pixel_values"], np.float32)
     if "image_grid_thw" in pixels:
@@ -54,15 +54,15 @@ def _joined(processor: Any, patches: np.ndarray, grid: Any) -> np.ndarray:
 
 
 def _view(processor: Any, tiles: np.ndarray, columns: int) -> View:
-    """`tiles` is (count, 3, height, width), as the model is given them."""
-    values = tiles
+    """`tiles` is (count, 3, height, width), as the model is given them; written over, for they may be large."""
     if getattr(processor, "do_normalize", False):
         mean, deviation = (
-            np.reshape(np.broadcast_to(np.asarray(each, np.float32), values.shape[1]), (-1, 1, 1))
+            np.reshape(np.broadcast_to(np.asarray(each, np.float32), tiles.shape[1]), (-1, 1, 1))
             for each in (processor.image_mean, processor.image_std)
         )
-        values = values * deviation + mean
+        tiles *= deviation
+        tiles += mean
     if getattr(processor, "do_rescale", False):
-        values = values / processor.rescale_factor
-    shown = np.clip(np.rint(values), 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
-    return view(shown, columns)
+        tiles /= processor.rescale_factor
+    np.clip(np.rint(tiles, out=tiles), 0, 255, out=tiles)
+    return view(tiles.astype(np.uint8).transpose(0, 2, 3, 1), columns)
