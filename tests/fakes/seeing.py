@@ -24,12 +24,14 @@ class Seeing:
     """A `core.worker.generation.base.Vision`."""
 
     max_images = 32
+    parts = 0  # in which an image is embedded, each time that it is new
 
     def __init__(self, codec: Any, *, is_exact: bool = True) -> None:
         self._codec = codec
         self._is_exact = is_exact
         self._seen: dict[int, bytes] = {}  # number of an image's key → the image
-        self.looks = 0
+        self._embedded: dict[int, int] = {}  # number of an image's key → parts
+        self.looked: list[int] = []  # at a part of an image of this number
 
     def read(self, image: Image) -> None:
         pass
@@ -58,8 +60,14 @@ class Seeing:
     def show(self, slot: int, images: Sequence[Image]) -> None:
         self._seen |= {number_of(image["key"]): image["data"] for image in images}
 
-    def look(self, chunk: Chunk) -> None:
-        self.looks += 1
+    def look_on(self, chunk: Chunk) -> bool:
+        for span in spans(chunk.tokens, self._codec.size):
+            done = self._embedded.setdefault(span.number, 0)
+            if done < self.parts:
+                self._embedded[span.number] = done + 1
+                self.looked.append(span.number)
+                return False
+        return True
 
     def described(self, tokens: Sequence[int]) -> bytes:
         found = []

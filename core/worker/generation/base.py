@@ -95,11 +95,12 @@ class Vision(Protocol):
         """The images whose places the tokens of `slot` may name from now on, before `begin`; none: it is done with."""
         ...
 
-    def look(self, chunk: Chunk) -> None:
-        """Before the step that reads `chunk`: embeds the images that it names, unless they are still in memory.
+    def look_on(self, chunk: Chunk) -> bool:
+        """Before the step that reads `chunk`: whether the images that it names are embedded. If they are not, it
+        embeds a part of one, no more than those who write should wait for, and is asked again before the next step.
 
         What it raises fails this prompt alone, what `step` raises may fail others. A runtime whose step does it all
-        does nothing here.
+        says yes.
         """
         ...
 

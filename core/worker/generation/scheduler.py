@@ -200,7 +200,7 @@ class Scheduler:
         owners = {answer.slot: answer for answer in self._running}
         self.busy_since = time.monotonic()
         try:
-            chunks = [chunk for chunk in chunks if self._looked(owners[chunk.slot].job, chunk)]
+            chunks = self._seen(chunks, owners)
             scores = self._runtime.step(chunks) if chunks else []
         except ContextLost:
             raise
@@ -222,23 +222,34 @@ class Scheduler:
         for chunk, logits in zip(chunks, scores, strict=True):
             self._taken(owners[chunk.slot], chunk, logits)
 
+    def _seen(self, chunks: list[Chunk], owners: dict[int | None, Answer]) -> list[Chunk]:
+        """Those whose images are ready to be read. One part of one image is embedded in a step, in the order in which
+        the prompts came, so that who writes never waits for more."""
+        vision, size = self._runtime.vision, self._runtime.codec.size
+        seen, has_looked = [], False
+        for chunk in chunks:
+            names_images = vision is not None and max(chunk.tokens) >= size
+            if not names_images or (not has_looked and self._looked(owners[chunk.slot].job, chunk)):
+                seen.append(chunk)
+            else:
+                has_looked = True
+        return seen
+
     def _looked(self, job: Job, chunk: Chunk) -> bool:
-        """Whether the images that `chunk` reads are ready for it; else its job has failed."""
-        if not job.images or self._runtime.vision is None:
-            return True
+        """Whether the images that `chunk` reads are ready for it; its job may have failed."""
+        assert self._runtime.vision is not None
         try:
-            self._runtime.vision.look(chunk)
+            return self._runtime.vision.look_on(chunk)
         except ContextLost:
             raise
         except InsufficientMemory as error:
-            if not self._forget_idle():
+            if not self._forget_idle():  # else it is looked at again in a later step
                 self._fail(job, error)
                 for answer in job.answers:
                     answer.read = 0
-            return False  # looked at again in a later step, if it has not failed
         except Exception as error:
             self._fail(job, error)
-        return not job.is_over
+        return False
 
     def _taken(self, answer: Answer, chunk: Chunk, logits: np.ndarray | None) -> None:
         answer.read += len(chunk.tokens)

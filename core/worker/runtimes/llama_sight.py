@@ -73,7 +73,18 @@ class LlamaSight:
         else:
             self._shown.pop(slot, None)
 
+    def look_on(self, chunk: Chunk) -> bool:
+        """See `Vision`: a tile at a time."""
+        for span in spans(chunk.tokens, self._codec.size):
+            picture = self.shown(chunk.slot, span.number)
+            for tile in picture.ending(span):
+                if tile.rows is None:
+                    self._projector.encode(picture, tile)
+                    return False
+        return True
+
     def look(self, chunk: Chunk) -> None:
+        """All that `chunk` reads of images, at once."""
         for span in spans(chunk.tokens, self._codec.size):
             picture = self.shown(chunk.slot, span.number)
             for tile in picture.ending(span):

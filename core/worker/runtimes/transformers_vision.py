@@ -30,19 +30,20 @@ from core.worker.runtimes.repository import loading_errors, read_json, refuse_co
 from core.worker.runtimes.transformers_decoder import Forward, TransformersDecoder, keeps_keys_and_values, warm
 from core.worker.runtimes.transformers_vision_positions import Positions
 from core.worker.runtimes.transformers_vision_processor import Reader, VisionCodec, load_processor
+from core.worker.runtimes.transformers_vision_tower import Passage, in_tiles
 
 # Architectures of our own, by model type: modules whose `register` tells the Auto classes of them.
 OWN = {"hyperclovax_vlm": "core.worker.architectures.hyperclovax_vlm"}
 MAX_IMAGES = 256  # in one prompt; the settings allow no more
 EMBEDDED_BYTES = 64 * 1024 * 1024  # of images that are kept for prompts to come; one at least is
-TILES = 4  # of an image that is split, through the tower at once: all together take memory and no less time
+# Of an image that is split, through the tower at once: others wait for them, and more take no less time.
+TILES = {"cpu": 1, "cuda": 4}
 
 
 class Eyes:
     """See the protocol `Vision`. An image is embedded once, for as long as it is kept or a slot has it to read."""
 
     max_images = MAX_IMAGES
-    tiles = TILES
 
     def __init__(self, reader: Reader, model: Any, size: int, device: str, kept_tokens: int) -> None:
         """`size` of the vocabulary; `kept_tokens`: as many rows of images are kept at most."""
@@ -55,6 +56,12 @@ class Eyes:
         self._kept: OrderedDict[int, torch.Tensor] = OrderedDict()  # by the image's number
         self._slots: dict[int, dict[int, Image]] = {}
         self._at_hand: dict[int, torch.Tensor] = {}  # what the step under way reads, or a slot is in the middle of
+        self._under_way: dict[int, Passage] = {}  # through the tower
+
+    @property
+    def tiles(self) -> int:
+        """Of an image that is split, through the tower at once."""
+        return TILES[self._device.partition(":")[0]]
 
     def read(self, image: Image) -> None:
         self.reader.layout(image)
@@ -68,7 +75,9 @@ class Eyes:
     def show(self, slot: int, images: Sequence[Image]) -> None:
         self._slots[slot] = {number_of(image["key"]): image for image in images}
         shown = {number for each in self._slots.values() for number in each}
-        self._at_hand = {number: rows for number, rows in self._at_hand.items() if number in shown}
+        for kept in (self._at_hand, self._under_way):
+            for number in kept.keys() - shown:
+                del kept[number]
 
     def grid(self, slot: int, number: int) -> tuple[int, int]:
         """Rows and columns of an image's places, of a model whose positions follow them."""
@@ -77,16 +86,26 @@ class Eyes:
         return grid
 
     def look(self, chunk: Chunk) -> None:
+        """Embeds all images that `chunk` names, where nobody waits. Raises InsufficientMemory, CorruptModel."""
+        while not self.look_on(chunk):
+            pass
+
+    def look_on(self, chunk: Chunk) -> bool:
         """See `Vision`. Raises InsufficientMemory, CorruptModel."""
         for span in spans(chunk.tokens, self._size):
+            if span.number in self._kept and span.number not in self._at_hand:
+                self._kept.move_to_end(span.number)
+                self._at_hand[span.number] = self._kept[span.number]
             if span.number not in self._at_hand:
                 image = self._slots[chunk.slot][span.number]
                 with torch.inference_mode():
-                    self._at_hand[span.number] = guarded(
-                        functools.partial(self._embedded, image, span.number),
+                    guarded(
+                        functools.partial(self._embed_on, image, span.number),
                         self._device,
                         f"{self.reader.name} was looking at an image",
                     )
+                return False
+        return True
 
     def leave(self, chunks: Sequence[Chunk]) -> None:
         """`chunks` are read: an image whose last place was among them is not kept for its slot any more."""
@@ -104,23 +123,37 @@ class Eyes:
                 embedded[row, span.start : span.start + span.count] = rows.to(embedded.dtype)
 
     def _embedded(self, image: Image, number: int) -> torch.Tensor:
-        """(places, width) of an image."""
-        if number in self._kept:
-            self._kept.move_to_end(number)
-            return self._kept[number]
-        pixels = self.reader.take_pixels(image)
-        given = {name: value for name, value in pixels.items() if name in self._takes}
-        rows = torch.cat([rows for tiles in _tiles(given, self.tiles) for rows in self._through_the_tower(tiles)])
+        """(places, width) of an image, in one go."""
+        while number not in self._kept:
+            self._embed_on(image, number)
+        return self._kept[number]
+
+    def _embed_on(self, image: Image, number: int) -> None:
+        """A part of the image goes through the tower; with the last one it is at hand."""
+        if number not in self._under_way:
+            self._under_way[number] = self._passage(image)
+        rows = self._under_way[number].go_on()
+        if rows is None:
+            return
+        del self._under_way[number]
         places = self.reader.layout(image).places
         if len(rows) != places:
             raise CorruptModel(
                 f"{self.reader.name} embeds an image as {len(rows):,} rows and its processor leaves {places:,} places: "
                 "its files do not belong together. Download the model again, or tell its author."
             )
-        self._kept[number] = rows
+        self._at_hand[number] = self._kept[number] = rows
         while sum(each.nbytes for each in self._kept.values()) > self._room and len(self._kept) > 1:
             self._kept.popitem(last=False)
-        return rows
+
+    def _passage(self, image: Image) -> Passage:
+        pixels = self.reader.take_pixels(image)
+        given = {name: value for name, value in pixels.items() if name in self._takes}
+        in_parts = in_tiles(self._model, given, self._device, self.tiles)
+        return in_parts or Passage(_tiles(given, self.tiles), self._encoded)
+
+    def _encoded(self, pixels: dict[str, Any]) -> torch.Tensor:
+        return torch.cat(self._through_the_tower(pixels))
 
     def _row_bytes(self) -> int:
         """What a row of an image takes."""

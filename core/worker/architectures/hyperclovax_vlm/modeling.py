@@ -110,10 +110,10 @@ class HCXVisionForCausalLM(PreTrainedModel, GenerationMixin):
         tiles = torch.cat([image[:count] for image, count in zip(pixel_values, counts, strict=True)])
         features = torch.cat([self.vision_model(some) for some in tiles.split(TILES)])
         projected = torch.cat([self.mm_projector(some) for some in features.split(TILES)])
-        rows = [self._assembled(each, tiled) for each, tiled in zip(projected.split(counts), tilings, strict=True)]
+        rows = [self.assembled(each, tiled) for each, tiled in zip(projected.split(counts), tilings, strict=True)]
         return BaseModelOutputWithPooling(last_hidden_state=features, pooler_output=rows)  # type: ignore[arg-type]
 
-    def _assembled(self, tokens: Tensor, tiled: Tiling | None) -> Tensor:
+    def assembled(self, tokens: Tensor, tiled: Tiling | None) -> Tensor:
         """(tiles, side², width) to (tokens, width): the whole image's tile, then its canvas row by row."""
         if tiled is None:
             return tokens[0]

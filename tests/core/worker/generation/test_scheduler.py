@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
 
 from core.errors import BerthError, ContextOverflow, CorruptModel, InsufficientMemory, InternalError, InvalidRequest
-from core.types import Delta, ModelInfo, Prompt, Runtime, Sampling, Task
+from core.types import IMAGE_MARK, Delta, Image, Message, ModelInfo, Prompt, Runtime, Sampling, Task
 from core.worker.generation import prompts
 from core.worker.generation.answer import Job
+from core.worker.generation.images import number_of
 from core.worker.generation.scheduler import Scheduler
+from tests.core.images.pictures import png
 from tests.fakes.generator import CONTEXT, ByteCodec, Writer
+from tests.fakes.seeing import Seeing
 
 INFO = ModelInfo((Task.TEXT_GENERATION,), Runtime.TRANSFORMERS, "cpu", "float32", "fake", context_length=CONTEXT)
 GREEDY = Sampling(temperature=0)
@@ -327,3 +331,57 @@ def test_a_hundred_clients_that_leave_at_random_leave_nothing_behind():
     assert (load.running, load.waiting) == (0, 0)
     assert load.cached_tokens == sum(map(len, desk.writer.slots.values())) <= 2000
     assert not any(isinstance(job.error, BerthError) for job in jobs)
+
+
+def picture(key: str) -> Image:
+    return {"data": png(), "key": key}
+
+
+def shown(desk: Desk, key: str, text: str) -> Job:
+    deltas: list[Delta] = []
+    message: Message = {"role": "user", "content": f"{IMAGE_MARK}\n{text}", "images": (picture(key),)}
+    job = prompts.prepare(desk.writer, Prompt(messages=(message,)), GREEDY, deltas.append, desk.done.append)
+    desk.deltas[job] = deltas
+    desk.scheduler.add(job)
+    return job
+
+
+def test_a_part_of_one_image_is_embedded_in_a_step_and_who_writes_goes_on():
+    desk = Desk(max_sequences=5)
+    desk.writer.vision = vision = Seeing(desk.writer.codec)
+    vision.parts = 5
+    writing = desk.ask("count:60")
+    desk.scheduler.step()
+    jobs = [shown(desk, "a", "say:first"), shown(desk, "b", "say:second"), shown(desk, "a", "say:third")]
+    reading = desk.ask("say:" + "x" * 100)
+    counts = []
+    for _ in range(11):
+        desk.scheduler.step()
+        counts.append((len(desk.text(writing)), len(vision.looked)))
+    assert [count for count, _ in counts] == list(range(counts[0][0], counts[0][0] + 11))  # one in each step
+    assert max(after - before for (_, before), (_, after) in itertools.pairwise([(0, 0), *counts])) == 1
+    first, second = number_of("a"), number_of("b")
+    assert vision.looked == [first] * 5 + [second] * 5
+    assert desk.text(reading).startswith("x")  # a text that came last was not kept by the pictures before it
+    desk.run()
+    assert [desk.text(job) for job in jobs] == ["first", "second", "third"]
+    assert len(vision.looked) == 10
+
+
+def test_an_image_that_fails_half_way_fails_its_prompt_alone():
+    desk = Desk()
+    vision = Seeing(desk.writer.codec)
+    vision.parts, desk.writer.vision = 3, vision
+    real = vision.look_on
+
+    def look_on(chunk):
+        if len(vision.looked) == 2:
+            vision.looked.append(0)
+            raise ZeroDivisionError("a bug")
+        return real(chunk)
+
+    vision.look_on = look_on
+    failing, other, text = shown(desk, "a", "say:first"), shown(desk, "b", "say:second"), desk.ask("count:20")
+    desk.run()
+    assert isinstance(failing.error, InternalError)
+    assert (desk.text(other), desk.text(text)) == ("second", "abcdefghijklmnopqrst")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -186,9 +188,9 @@ def test_what_is_seen_matters_to_what_is_said(name: str, seeing) -> None:
 class Talk:
     """Chats through the scheduler."""
 
-    def __init__(self, generator: TransformersVision) -> None:
+    def __init__(self, generator: TransformersVision, on_step: Callable[[], None] = lambda: None) -> None:
         self.generator = generator
-        self.scheduler = Scheduler(generator)
+        self.scheduler = Scheduler(generator, on_step)
         self.done: list[Job] = []
 
     def ask(self, *chats: list[Turn], count: int = 8) -> list[Job]:
@@ -220,10 +222,8 @@ def tower(monkeypatch):
 
     def watch(generator: TransformersVision) -> list[int]:
         calls: list[int] = []
-        real = generator.vision._model.get_image_features
-        monkeypatch.setattr(
-            generator.vision._model, "get_image_features", lambda **given: calls.append(1) or real(**given)
-        )
+        real = generator.vision._passage
+        monkeypatch.setattr(generator.vision, "_passage", lambda image: calls.append(1) or real(image))
         return calls
 
     return watch
@@ -234,7 +234,7 @@ def test_a_question_on_the_same_picture_does_not_embed_it_again(name: str, direc
     generator = loaded(directory(name))
     calls, talk = tower(generator), Talk(generator)
     [first] = talk.ask(ONE)
-    once = len(calls)  # more than one where an image is split
+    once = len(calls)
     assert first.usage.prompt_tokens == processed(own(name), ONE)["input_ids"].shape[1]
     on = [*ONE, ("assistant", ["it is red"]), ("user", ["are you sure?"])]
     [second] = talk.ask(on)
@@ -286,18 +286,86 @@ def test_no_memory_for_an_image_fails_its_prompt_alone(directory, own, plain, mo
     assert Expected(plain("llava"), own("llava"), ONE, 8).parted(drawn(again)) == 0
 
 
-def test_a_cancelled_prompt_leaves_nothing(directory) -> None:
+@pytest.mark.parametrize("until", [lambda eyes: eyes._under_way, lambda eyes: eyes._at_hand], ids=["tower", "text"])
+def test_a_cancelled_prompt_leaves_nothing(until: Callable[[Any], bool], directory) -> None:
     generator = loaded(directory("smolvlm"))
     generator.prefill_tokens = 3
     talk = Talk(generator)
     job = prompts.prepare(generator, Prompt(messages=messages(TWO)), Sampling(), lambda delta: None, talk.done.append)
     talk.scheduler.add(job)
-    while not generator.vision._at_hand:
+    while not until(generator.vision):
         talk.scheduler.step()
     talk.scheduler.cancel(job)
     talk.scheduler.step()
     assert not generator.vision._at_hand
+    assert not generator.vision._under_way
     assert talk.done == []
+
+
+SPLITTING = ("smolvlm", "idefics3", "llava_next", "hyperclovax_vlm")
+
+
+@pytest.fixture
+def tiles():
+    """How many tiles each pass through the tower has, into `seen`, before it begins."""
+    hooks: list[Any] = []
+
+    def watch(generator: TransformersVision, seen: Callable[[int], object]) -> None:
+        model = generator.vision._model
+        inner = getattr(model, "model", None)
+        tower = getattr(inner, "vision_tower", None) or getattr(inner, "vision_model", None) or model.vision_model
+
+        def before(module: Any, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
+            seen(len(positional[0] if positional else named["pixel_values"]))
+
+        hooks.append(tower.register_forward_pre_hook(before, with_kwargs=True))
+
+    yield watch
+    for hook in hooks:
+        hook.remove()
+
+
+@pytest.mark.parametrize("name", SPLITTING)
+def test_who_writes_waits_for_one_tile_of_an_image_at_most(name: str, directory, own, plain, tiles) -> None:
+    generator, happened = loaded(directory(name)), []
+    tiles(generator, lambda count: happened.append(("tiles", count)))
+    talk = Talk(generator, lambda: happened.append(("drawn", text.answers[0].drawn)))
+    endless = Sampling(max_tokens=60, temperature=0, ignore_eos=True)
+    text = prompts.prepare(generator, Prompt(messages=messages(TEXT)), endless, lambda delta: None, talk.done.append)
+    talk.scheduler.add(text)
+    talk.scheduler.step()
+    wide, tall = talk.ask([("user", [WIDE, "what is it?"])], MORE)
+    assert [count for what, count in happened if what == "drawn"] == list(range(1, text.answers[0].drawn + 1))
+    assert {count for what, count in happened if what == "tiles"} == {1}
+    tiled = [what == "tiles" for what, _ in happened]
+    assert sum(tiled) > 4
+    assert not any(here and next_ for here, next_ in itertools.pairwise(tiled))
+    while text not in talk.done:
+        talk.scheduler.step()
+    for job, chat in ((wide, [("user", [WIDE, "what is it?"])]), (tall, MORE), (text, TEXT)):
+        count = len(drawn(job))
+        assert Expected(plain(name), own(name), chat, count).parted(drawn(job)) == 0
+
+
+@pytest.mark.parametrize("name", SPLITTING)
+def test_memory_that_is_full_in_the_middle_of_an_image(name: str, directory, own, plain, tiles) -> None:
+    generator, seen = loaded(directory(name)), []
+    talk = Talk(generator)
+    talk.ask(TEXT)  # its slot gives way
+
+    def full(count: int) -> None:
+        seen.append(count)
+        if len(seen) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    tiles(generator, full)
+    [job] = talk.ask(MORE)
+    assert Expected(plain(name), own(name), MORE, 8).parted(drawn(job)) == 0
+    again: list[int] = []
+    fresh = loaded(directory(name))
+    tiles(fresh, again.append)
+    Talk(fresh).ask(MORE)
+    assert len(seen) == len(again) + 1 > 2  # the one that failed was tried again, and no other
 
 
 @pytest.mark.parametrize("name", ["qwen2_vl", "smolvlm"])
