@@ -41,7 +41,7 @@ SEQ2SEQ_TYPES = frozenset((
 SEEING_TYPES = frozenset((
     "hyperclovax_vision_v2", "idefics3", "llava", "llava_next", "qwen2_5_vl", "qwen2_vl", "smolvlm",
 ))  # fmt: skip
-# Those that run from ONNX files too, held likewise: what goes into their towers is known, and all of it to a processor.
+# Those of them that run from ONNX files too, held likewise.
 SEEING_GRAPH_TYPES = frozenset(("idefics3", "llava", "qwen2_vl", "smolvlm"))
 # Types that transformers does not know and that are implemented here (core/worker/architectures): they see, too.
 OWN_TYPES = frozenset(("hyperclovax_vlm",))

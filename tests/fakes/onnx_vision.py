@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,18 +18,28 @@ STEMS = ("vision_encoder", "embed_tokens", "decoder_model_merged")
 _PATCH, _MERGE = 8, 2
 
 
-def write_onnx_vision(directory: Path, architecture: str, *, precision: str = "", **dtype: torch.dtype) -> Path:
+def write_onnx_vision(
+    directory: Path, architecture: str, *, precision: str = "", dtype: torch.dtype = torch.float32
+) -> Path:
     """A repository with `onnx/vision_encoder.onnx` and the two others, and its weights as safetensors, for a
     reference. `precision` stands behind the names; `dtype` is that of the graphs."""
-    write_vision(directory, architecture)
-    model = transformers.AutoModelForImageTextToText.from_pretrained(directory, attn_implementation="eager").eval()
-    write_graphs(directory / "onnx", model, architecture, precision, **dtype)
+    (directory / "onnx").mkdir(parents=True, exist_ok=True)
+    for name, data in _made(architecture, precision, dtype).items():
+        (directory / name).write_bytes(data)
     return directory
 
 
-def write_graphs(
-    folder: Path, model: Any, architecture: str, precision: str = "", dtype: torch.dtype = torch.float32
-) -> None:
+@functools.cache
+def _made(architecture: str, precision: str, dtype: torch.dtype) -> dict[str, bytes]:
+    """The files of a repository: an export takes a second, and several tests have the same."""
+    with tempfile.TemporaryDirectory() as name:
+        root = write_vision(Path(name), architecture)
+        model = transformers.AutoModelForImageTextToText.from_pretrained(root, attn_implementation="eager").eval()
+        write_graphs(root / "onnx", model, architecture, precision, dtype)
+        return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def write_graphs(folder: Path, model: Any, architecture: str, precision: str, dtype: torch.dtype) -> None:
     """Exports `model` to `folder`."""
     folder.mkdir(exist_ok=True)
     tower, table, decoder = (folder / f"{stem}{precision}.onnx" for stem in STEMS)
