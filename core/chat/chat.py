@@ -12,7 +12,8 @@ from datetime import datetime
 from core.chat.database import Database, parse_url
 from core.chat.history import Asked, Item, Opened, open_fitting, sent_of, turns_of
 from core.chat.images import ImageFolder
-from core.chat.store import ConversationStore, new_id, now
+from core.chat.rows import new_id, now
+from core.chat.store import ConversationStore
 from core.chat.template_store import TemplateStore
 from core.chat.types import (
     COMPLETE,
@@ -85,7 +86,7 @@ class Chat:
 
     async def _sweep(self) -> None:
         try:
-            await self.conversations.sweep()
+            await self.conversations.images.sweep()
         except (BerthError, OSError) as error:
             log.warning("images that no conversation holds could not be looked for: %s", error)
 
@@ -154,7 +155,7 @@ class Chat:
         """Raises InvalidRequest when the conversation would hold more images than one may."""
         if not turn.images:
             return
-        held = await self.conversations.images(conversation_id, turn.replaces)
+        held = await self.conversations.images.of(conversation_id, turn.replaces)
         if len(held) + len(turn.images) > self._max_images:
             raise InvalidRequest(
                 f"This conversation holds {len(held)} images, and one may hold {self._max_images}. Begin a new one."
@@ -164,7 +165,7 @@ class Chat:
         """Those of `stored` that are still there, by key."""
         found: dict[str, Image] = {}
         for image in {image.key: image for message in stored for image in message.images}.values():
-            shown = await self.conversations.shown(turn.conversation_id or "", image)
+            shown = await self.conversations.images.shown(turn.conversation_id or "", image)
             if shown is not None:
                 found[image.key] = shown
         return found

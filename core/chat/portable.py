@@ -19,8 +19,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from core.chat.store import ConversationStore, check_title, new_id, now
+from core.chat.rows import new_id, now
+from core.chat.store import ConversationStore
 from core.chat.templates import NAME
+from core.chat.titles import check_title
 from core.chat.types import Conversation, StoredMessage, stored_image
 from core.errors import InvalidRequest, RequestTooLarge
 from core.images.reader import MAX_IMAGE_BYTES, ImageReader
@@ -126,7 +128,7 @@ async def _exported(conversation: Conversation, store: ConversationStore) -> dic
 async def _images(conversation_id: str, message: StoredMessage, store: ConversationStore) -> dict[str, list[str]]:
     uris = []
     for each in message.images:
-        if (image := await store.shown(conversation_id, each)) is not None:
+        if (image := await store.images.shown(conversation_id, each)) is not None:
             uris.append(f"data:{each.media_type};base64,{base64.b64encode(image['data']).decode()}")
     return {"images": uris} if uris else {}
 

@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, insert, select, update
 
 from core.chat import schema
 from core.chat.database import Database, whole
-from core.chat.store import new_id, now
+from core.chat.rows import new_id, now
 from core.chat.templates import LANGUAGES, NAME, Template, as_json, built_in, parse_template
 from core.errors import InvalidRequest, TemplateNotFound, WrongState
 

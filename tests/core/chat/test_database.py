@@ -13,7 +13,8 @@ from sqlalchemy import event, insert, select
 from core.chat import schema
 from core.chat.database import Database, parse_url
 from core.chat.migrations import MIGRATIONS
-from core.chat.store import ConversationStore, new_id, now
+from core.chat.rows import new_id, now
+from core.chat.store import ConversationStore
 from core.errors import DiskFull, InvalidRequest, NotReady
 from tests.core.chat.turns import turn
 

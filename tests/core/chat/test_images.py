@@ -13,7 +13,8 @@ from core.chat import migrations, schema
 from core.chat.database import Database, parse_url
 from core.chat.images import ImageFolder
 from core.chat.portable import export, read_portable
-from core.chat.store import ConversationStore, new_id
+from core.chat.rows import new_id
+from core.chat.store import ConversationStore
 from core.chat.types import StoredTurn, stored_image
 from core.errors import ConversationNotFound, DiskFull, NotReady
 from core.images.reader import ImageReader
@@ -50,7 +51,7 @@ async def test_a_turn_with_images_is_read_back(store, tmp_path):
     first, second = found[0].images
     assert (first.kind, first.width, first.height, first.size, first.data) == ("png", 8, 9, len(SMALL["data"]), None)
     assert (second.kind, second.width, second.height) == ("jpeg", 20, 10)
-    assert [await store.shown(identity, each) for each in found[0].images] == [SMALL, OTHER]
+    assert [await store.images.shown(identity, each) for each in found[0].images] == [SMALL, OTHER]
     assert files(tmp_path) == named(identity, SMALL, OTHER)
     assert stat.S_IMODE((tmp_path / "images" / identity).stat().st_mode) == 0o700
     assert (await store.image("me", identity, first.key)).data == SMALL["data"]
@@ -68,7 +69,7 @@ async def test_images_go_with_what_held_them(store, tmp_path):
     assert files(tmp_path) == named(kept, SMALL) | named(identity, SMALL)
     await store.add_turn("me", identity, shown(OTHER), replaces=first.question.id)
     assert files(tmp_path) == named(kept, SMALL) | named(identity, OTHER)
-    assert len(await store.images(identity)) == 1
+    assert len(await store.images.of(identity)) == 1
     with pytest.raises(ConversationNotFound):
         await store.delete("you", identity)
     await store.delete("me", identity)
@@ -106,7 +107,7 @@ async def test_a_disk_that_is_full(store, tmp_path):
 async def test_a_file_that_somebody_removed(store, tmp_path):
     await store.add_turn("me", identity := new_id(), made := shown(SMALL, OTHER), is_new=True)
     (tmp_path / "images" / identity / stored_image(SMALL).file).unlink()
-    assert await store.shown(identity, stored_image(SMALL)) is None
+    assert await store.images.shown(identity, stored_image(SMALL)) is None
     with pytest.raises(ConversationNotFound):
         await store.image("me", identity, SMALL["key"])
     found = await store.get("me", identity)
@@ -127,7 +128,7 @@ async def test_taken_away_and_brought_back_with_images(store, tmp_path):
     assert files(tmp_path) == named(identity, SMALL, OTHER) | named(made, SMALL, OTHER)
     found = (await store.get("you", made)).messages
     assert found[0].images == (await store.get("me", identity)).messages[0].images
-    assert await store.shown(made, found[0].images[1]) == OTHER
+    assert await store.images.shown(made, found[0].images[1]) == OTHER
 
 
 async def test_what_a_crash_leaves_is_swept_away(store, database, tmp_path):
@@ -140,7 +141,7 @@ async def test_what_a_crash_leaves_is_swept_away(store, database, tmp_path):
     (tmp_path / "images" / "notes").mkdir()
     for name in (kept, gone, "notes"):
         os.utime(tmp_path / "images" / name, (time.time() - 100_000,) * 2)
-    await store.sweep()
+    await store.images.sweep()
     assert files(tmp_path) == named(kept, SMALL) | named(new, SMALL)  # the new one may be of a turn under way
     assert (tmp_path / "images" / "notes").is_dir()
 
@@ -150,7 +151,7 @@ async def test_another_database_sweeps_nothing(store, tmp_path):
         await store.add_turn("me", identity := new_id(), shown(SMALL), is_new=True)
         os.utime(tmp_path / "images" / identity, (time.time() - 100_000,) * 2)
     other = Database(parse_url(f"sqlite:///{tmp_path}/other.db", tmp_path))
-    await ConversationStore(other, ImageFolder(tmp_path / "images")).sweep()
+    await ConversationStore(other, ImageFolder(tmp_path / "images")).images.sweep()
     await other.close()
     assert len(files(tmp_path)) == 3
 

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.chat.portable import export, read_portable
-from core.chat.store import MAX_TITLE, new_id, title_of
+from core.chat.rows import new_id
+from core.chat.titles import MAX_TITLE, title_of
 from core.errors import BerthError, ConversationNotFound, InvalidRequest, RequestTooLarge
 from core.images.reader import ImageReader
 from tests.core.chat.turns import turn

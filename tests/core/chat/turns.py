@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from core.chat.database import Database, parse_url
-from core.chat.store import ConversationStore, new_id, now
+from core.chat.rows import new_id, now
+from core.chat.store import ConversationStore
 from core.chat.types import INTERRUPTED, StoredMessage, StoredTurn
 
 
