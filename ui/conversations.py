@@ -1,8 +1,7 @@
-"""What the Chat tab asks of the server between messages. Every answer is plain; an error is told in `error`."""
+"""What conversations ask of the server between messages. Every answer is plain; an error is told in `error`."""
 
 from __future__ import annotations
 
-import base64
 import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -14,6 +13,7 @@ from core.chat.templates import Template
 from core.chat.types import Conversation, StoredMessage
 from core.core import Core
 from core.errors import InvalidRequest
+from core.images.encoded import data_uri
 from ui.guard import owner_of, told
 
 PAGE_SIZE = 50
@@ -32,7 +32,13 @@ def server_functions(core: Core) -> list[Callable[..., Any]]:
 
     async def image(given: Any, owner: str) -> dict[str, Any]:
         found = await chat.conversations.image(owner, str(given.get("conversation")), str(given.get("key")))
-        return {"uri": f"data:{found.media_type};base64,{base64.b64encode(found.data or b'').decode()}"}
+        return {"uri": data_uri(found.data or b"", found.media_type)}
+
+    async def preview(given: Any, owner: str) -> dict[str, Any]:
+        (image,) = await core.images.read("image", [str(given.get("picture"))])
+        _, seen = await core.preview(image, str(given.get("model")))
+        views = [{**view, "tiles": [data_uri(png) for png in view["tiles"]]} for view in seen["views"]]
+        return {"preview": {**seen, "views": views}}
 
     async def rename(given: Any, owner: str) -> dict[str, Any]:
         await chat.conversations.rename(owner, str(given.get("id")), str(given.get("title")))
@@ -52,7 +58,8 @@ def server_functions(core: Core) -> list[Callable[..., Any]]:
         language = "ko" if given == "ko" else "en"
         return {"templates": [_plain_template(each) for each in await chat.templates.list(owner, language)]}
 
-    return [_told(each) for each in (conversations, conversation, image, rename, remove, take_out, bring_in, templates)]
+    functions = (conversations, conversation, image, preview, rename, remove, take_out, bring_in, templates)
+    return [_told(each) for each in functions]
 
 
 def _told(function: Callable[[Any, str], Awaitable[dict[str, Any]]]) -> Callable[..., Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+import functools
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -125,13 +127,41 @@ async def plain_answer(core: Core, turn: ChatTurn, owner: str, images: Any) -> A
 
 
 def sampling_given(
-    max_tokens: int,
-    temperature: float,
-    top_p: float,
-    top_k: int,
-    repetition_penalty: float,
-    seed: int | None,
-    stop: list[str] | None,
+    max_tokens: int = 512,
+    temperature: float = 0.7,
+    top_p: float = 0.9,
+    top_k: int = 0,
+    repetition_penalty: float = 1.0,
+    seed: int | None = None,
+    stop: list[str] | None = None,
 ) -> Sampling:
     fields: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "top_k": top_k}
     return parse_sampling({**fields, "repetition_penalty": repetition_penalty, "seed": seed, "stop": stop})
+
+
+DEFAULT_SAMPLING = sampling_given()
+
+
+def asks_sampling(function: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+    """`function`, an endpoint for programs, with the parameters of `sampling_given` in the place of its `sampling`."""
+    own, fields = inspect.signature(function), inspect.signature(sampling_given).parameters
+    parameters = [
+        each
+        for name, parameter in own.parameters.items()
+        for each in (fields.values() if name == "sampling" else (parameter,))
+    ]
+    signature = own.replace(parameters=parameters)
+
+    @functools.wraps(function)
+    async def asked(*args: Any, **named: Any) -> AsyncIterator[Any]:
+        given = signature.bind(*args, **named)
+        given.apply_defaults()
+        values = given.arguments
+        sampling = sampling_given(**{name: values.pop(name) for name in fields})
+        async with contextlib.aclosing(function(**values, sampling=sampling)) as steps:  # type: ignore[type-var]
+            async for step in steps:
+                yield step
+
+    asked.__signature__ = signature  # type: ignore[attr-defined]
+    asked.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": own.return_annotation}
+    return asked

@@ -53,7 +53,7 @@ async def test_every_call_of_the_page_gets_its_answer(server, folder):
     await server.load("my-model", model_path="seer")
     joined = "".join(blocks("bash")).replace("\\\n", "")
     commands = [line for line in joined.splitlines() if line.startswith("curl")]
-    assert len(commands) == 5
+    assert len(commands) == 6
     for command in commands:
         printed = await run("bash", "-c", command.replace(ADDRESS, server.url.removeprefix("http://")), cwd=folder)
         if "curl -sN" in command:

@@ -13,6 +13,7 @@ from playwright.async_api import Browser, ConsoleMessage, Error, Page, async_pla
 
 from core.types import Task
 from tests.fakes.hub import FakeHub
+from tests.fakes.images import write_classifier
 from tests.fakes.models import write_model
 from tests.fakes.repositories import ENCODER, bert_config, write_repository
 from tests.fakes.seeing import SEES
@@ -42,6 +43,7 @@ MODELS: dict[str, tuple[Task, dict[str, Any]]] = {
     "filler": (Task.FILL_MASK, {}),
     "embedder": (Task.FEATURE_EXTRACTION, {}),
 }
+NAMER = "namer"  # labels for pictures
 SLOW = "org/slow"  # on the Hub; a test decides how its weights arrive
 
 
@@ -59,6 +61,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     for name, (task, options) in MODELS.items():
         write_model(root / name, "bert", task, **options)
+    write_classifier(root / NAMER, "vit")
     return root
 
 
@@ -81,9 +84,9 @@ async def served(models_dir: Path, hub: FakeHub, tmp_path_factory: pytest.TempPa
 @pytest.fixture(scope="session")
 async def writing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     """The address of a server whose `writer` writes what its prompt says (`tests/fakes/generator.py`); its `seer` also
-    says what it is shown (`tests/fakes/seeing.py`)."""
+    says what it is shown (`tests/fakes/seeing.py`), and its `blinker` does not tell what it makes of that."""
     models, data = tmp_path_factory.mktemp("writers"), tmp_path_factory.mktemp("writing")
-    for name, files in (("writer", None), ("seer", {SEES: "yes"})):
+    for name, files in (("writer", None), ("seer", {SEES: "yes"}), ("blinker", {SEES: "blindly"})):
         write_repository(models / name, bert_config("LlamaForCausalLM", model_type="llama"), ENCODER, files)
     async with running(data, program=("-m", "tests.fakes.program"), BERTH_MODELS_DIR=str(models)) as url:
         yield url

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from tests.fakes.hub import Fault
-from tests.ui.conftest import SLOW, Served
+from tests.fakes.images import LABELS, picture
+from tests.ui.conftest import NAMER, SLOW, Served
 
 TEXT = "Anna Smith moved from Paris to New York."
 ENDPOINTS = {
     "/classify": ["text", "model", "top_k", "labels", "multi_label"],
+    "/classify_image": ["image", "model", "top_k"],
     "/ner": ["text", "model", "aggregation"],
     "/embed": ["text", "model", "normalize", "dimensions", "prompt_name"],
     "/generate": [
@@ -62,7 +66,7 @@ def call(client: Client) -> Call:
 
 @pytest.fixture(scope="module", autouse=True)
 async def _models(client: Client) -> None:
-    for name in ("classify-a", "nli", "tagger", "embedder", "reader", "filler"):
+    for name in ("classify-a", "nli", "tagger", "embedder", "reader", "filler", NAMER):
         last = await asyncio.to_thread(client.predict, name, api_name="/load")
         assert last["state"] == "ready"
 
@@ -89,6 +93,21 @@ async def test_classify(call: Call) -> None:
 async def test_classify_among_labels(call: Call) -> None:
     told = await call("/classify", TEXT, model="nli", labels=["travel", "food"], multi_label=True)
     assert {row["label"] for row in told["result"]} == {"travel", "food"}
+
+
+async def test_classify_an_image(call: Call, served: Served) -> None:
+    data = picture()["data"]
+    one = await call("/classify_image", base64.b64encode(data).decode(), model=NAMER)
+    async with httpx.AsyncClient(base_url=served.url) as client:
+        told = await client.post(f"/models/{NAMER}/predict", content=data, headers={"Content-Type": "image/png"})
+    assert {row["label"] for row in one["result"]} == set(LABELS)
+    assert one["result"] == told.json()["result"]
+    [two] = (await call("/classify_image", [base64.b64encode(data).decode()], model=NAMER, top_k=2))["result"]
+    assert two == one["result"][:2]
+    with pytest.raises(AppError, match="an address"):
+        await call("/classify_image", "http://127.0.0.1/picture.png", model=NAMER)
+    with pytest.raises(AppError, match="cannot look at images|made for|image-classification"):
+        await call("/classify_image", base64.b64encode(data).decode(), model="classify-a")
 
 
 async def test_ner(call: Call) -> None:

@@ -76,7 +76,7 @@ async def test_a_picture_is_talked_about_and_the_talk_survives_a_reload(place: P
     await give(place, [RED_FILE])
     await ask(place, "look", RED)
     await expect(strip(place)).to_have_count(0)
-    await expect(place.locator("#result-vision .seen figcaption")).to_have_text("48 × 32 pixels · 4 tokens")
+    await expect(place.locator("#result-vision .seen figcaption span")).to_have_text("48 × 32 pixels · 4 tokens")
     await ask(place, "look", RED)  # the same picture, from the conversation
     await expect(place.locator("#result-vision .seen img")).to_have_count(1)
     assert "tab=vision&model=seer&conversation=" in place.url
@@ -85,6 +85,113 @@ async def test_a_picture_is_talked_about_and_the_talk_survives_a_reload(place: P
     shown = place.locator("#result-vision .seen img")
     await expect(shown).to_have_js_property("naturalWidth", 48)
     await ask(place, "look", RED)
+
+
+def halves() -> bytes:
+    """Red on the left, blue on the right."""
+    made, out = Image.new("RGB", (48, 32), "#ff0000"), BytesIO()
+    made.paste("#0000ff", (24, 0, 48, 32))
+    made.save(out, "PNG")
+    return out.getvalue()
+
+
+COLOUR = """(image) => {
+    const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
+    canvas.getContext("2d").drawImage(image, 0, 0);
+    return [image.naturalWidth, image.naturalHeight, ...canvas.getContext("2d").getImageData(0, 0, 1, 1).data];
+}"""
+
+
+async def seen(page: Page, place: Locator) -> None:
+    """What the fake says it sees: all of it, small, and its halves."""
+    await place.get_by_role("button", name="What the model saw").click()
+    views = place.locator(".preview .view")
+    await expect(views.locator("figcaption")).to_have_text(["8 × 8 pixels", "2 × 1 tiles of 24 × 32 pixels each"])
+    await expect(place.locator(".preview")).to_contain_text("seer · 4 tokens")
+    for tile, colour in zip(await views.last.locator("img").all(), ([255, 0, 0], [0, 0, 255]), strict=True):
+        await expect(tile).to_have_js_property("complete", True)
+        assert await tile.evaluate(COLOUR) == [24, 32, *colour, 255]
+    left, right = [await each.bounding_box() or {} for each in await views.last.locator("img").all()]
+    assert left["x"] < right["x"]
+    assert left["y"] == right["y"]
+
+
+async def test_what_the_model_saw_is_shown_on_demand(place: Page) -> None:
+    asked: list[str] = []
+    place.on(
+        "request", lambda sent: asked.append(sent.post_data or "") if '"preview"' in (sent.post_data or "") else None
+    )
+    await give(place, [halves()])
+    await expect(place.get_by_role("button", name="What the model saw")).to_have_count(0)  # nobody has looked yet
+    await ask(place, "look", "48x32 #0000ff")
+    pane = place.locator("#result-vision .seen")
+    assert asked == []
+    await seen(place, pane)
+    assert len(asked) == 1
+    await ask(place, "look", "48x32 #0000ff")
+    await expect(pane.locator(".preview")).to_be_visible()  # stays open
+    await pane.get_by_role("button", name="What the model saw").click()
+    await expect(pane.locator(".preview")).to_be_hidden()
+    await place.reload()
+    await expect(answers(place)).to_have_count(2)
+    await seen(place, pane)
+
+
+async def test_chat_shows_what_the_model_saw(place: Page) -> None:
+    await go_to(place, "chat")
+    await choose(place, "chat", "seer")
+    await give(place, [halves()], "chat")
+    await ask(place, "look", "48x32 #0000ff", "chat")
+    message = place.locator("#result-chat .message.user")
+    await message.hover()
+    await seen(place, message)
+
+
+async def test_a_library_that_does_not_tell_and_a_model_that_is_gone(place: Page, writing: str) -> None:
+    await load(place, "blinker")
+    await go_to(place, "vision")
+    await choose(place, "vision", "blinker")
+    await give(place, [halves()])
+    await ask(place, "look", "48x32 #0000ff")
+    pane = place.locator("#result-vision .seen")
+    button = pane.get_by_role("button", name="What the model saw")
+    async with httpx.AsyncClient(base_url=writing) as client:
+        assert (await client.post("/models/blinker/unload")).status_code == 200
+    await expect(place.locator("#tab-vision .line .state")).to_have_text("Not in memory")
+    await button.click()
+    await expect(pane.locator(".previews")).to_contain_text("blinker is not in memory")
+    await button.click()
+    await load(place, "blinker")
+    await go_to(place, "vision")
+    await button.click()
+    await expect(pane.locator(".view figcaption")).to_have_text("48 × 32 pixels")
+    await expect(pane.locator(".preview")).to_contain_text("without showing how")
+
+
+async def test_enter_waits_for_a_picture_that_is_being_read(place: Page) -> None:
+    await place.evaluate("""() => {
+        const read = window.createImageBitmap;
+        window.createImageBitmap = (file) => new Promise((done) => { window.letGo = () => done(read(file)); });
+    }""")
+    await place.locator("#pictures-vision").set_input_files(files(RED_FILE))
+    await send(place, "look")
+    await expect(place.locator("#result-vision .strip [role=status]")).to_contain_text("still being read")
+    await expect(place.locator("#result-vision .message")).to_have_count(0)
+    await place.locator("#message-vision").press("Enter")  # once is enough
+    await place.evaluate("letGo()")
+    await expect(answers(place)).to_have_text([RED])
+    await expect(place.locator("#send-vision")).to_be_visible()
+    await place.evaluate("""() => {
+        window.createImageBitmap = () => new Promise((_, fail) => { window.letGo = () => fail(new Error("damaged")); });
+    }""")
+    heavy = {"name": "heavy.png", "mimeType": "image/png", "buffer": bytes(6_000_001)}
+    await place.locator("#pictures-vision").set_input_files([heavy])
+    await send(place, "look")
+    await expect(place.locator("#result-vision .strip [role=status]")).to_be_visible()
+    await place.evaluate("letGo()")
+    await expect(place.locator("#result-vision .notice.error")).to_contain_text("heavy.png")
+    await expect(place.locator("#message-vision")).to_have_value("look")
+    await expect(answers(place)).to_have_count(1)
 
 
 async def test_several_pictures_in_a_message_and_over_a_conversation(place: Page) -> None:
@@ -127,6 +234,33 @@ async def test_a_picture_is_taken_with_the_camera(place: Page) -> None:
     await send(place, "look")
     await expect(answers(place)).to_contain_text("x")
     await expect(place.locator("#send-vision")).to_be_visible()
+
+
+async def test_the_camera_goes_off_when_the_tab_is_left(place: Page) -> None:
+    await place.evaluate("""() => {
+        const given = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        navigator.mediaDevices.getUserMedia = async (what) => (window.filmed = await given(what));
+    }""")
+    await place.get_by_role("button", name="Use the camera").click()
+    await expect(place.locator(".camera video")).to_be_visible()
+    assert await place.evaluate("filmed.getTracks().map((each) => each.readyState)") == ["live"]
+    await go_to(place, "chat")
+    assert await place.evaluate("filmed.getTracks().map((each) => each.readyState)") == ["ended"]
+    await go_to(place, "vision")
+    await expect(place.locator(".camera")).to_be_hidden()
+
+
+async def test_a_tab_without_a_model_says_so_from_the_start(open_page: Open) -> None:
+    page = await open_page("?tab=vision")
+    await page.add_init_script("""
+        const heading = () => document.querySelector("#result-vision .notice.empty strong")?.textContent;
+        const look = () => heading() && said.add(heading());
+        window.said = new Set();
+        new MutationObserver(look).observe(document, { subtree: true, childList: true });
+    """)
+    await page.reload()
+    await expect(page.locator("#result-vision .notice.empty")).to_contain_text("There is no model yet")
+    assert await page.evaluate("[...said]") == ["There is no model yet that looks at pictures"]
 
 
 async def test_a_heavy_photo_is_made_lighter(place: Page) -> None:

@@ -165,6 +165,8 @@ berth.panels.fold = ({ root, options }) => {
   berth.summarise(options.section);
 };
 
+berth.onTab = new Set(); // called when another tab is shown
+
 /** Called by Gradio for each Panel when it is put into the page. */
 berth.open = (kind, options, element, props, trigger, server, watch) => {
   const root = element.querySelector(".berth-panel");

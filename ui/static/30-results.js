@@ -44,12 +44,13 @@ berth.readings = (reply) => {
   });
 };
 
-/** A result region: `draw(value)` gives the elements of a finished result; `more` has stages of its own. */
+/** A result region: `draw(value)` gives the elements of a finished result; `more` has stages of its own, and maybe a
+ *  `hint` for when nothing is there. */
 berth.result = (section, { root, props, watch }, draw, more = {}) => {
   const { el, t } = berth;
   root.classList.add("result");
   root.setAttribute("aria-live", "polite");
-  const empty = () => berth.notice("empty", t(`${section}_empty`), t(`${section}_empty_hint`));
+  const empty = () => berth.notice("empty", t(`${section}_empty`), more.hint ?? t(`${section}_empty_hint`));
   const shown = el("div", { class: "shown" }, empty());
   const above = el("div", { class: "above" });
   root.append(above, shown);

@@ -47,5 +47,48 @@ berth.panels.classify = (panel) => {
       el("div", { class: "side-by-side" }, replies.map((reply) =>
         el("section", {}, el("h3", {}, reply.model), answer(reply, lines)))),
     ];
+  }, {
+    hint: el("span", {}, el("span", { class: "for-text" }, t("classify_empty_hint")), el("span", { class: "for-pictures" }, t("classify_choose"))),
+    empty: (_, { shown }) => shown.replaceChildren(berth.namesPictures()
+      ? berth.notice("empty", t("choose_first"), t("classify_choose"))
+      : berth.notice("empty", t("type_first"), t("type_first_hint"))),
   });
+};
+
+/** The picture that is to be named: chosen, dropped or pasted. Its value is a data: URI. */
+berth.panels.photo = ({ root, props, trigger }) => {
+  const { el, t } = berth;
+  const above = el("div", { class: "above" });
+  const shown = el("div", { class: "shot" });
+  const file = el("input", { type: "file", accept: "image/*", hidden: true, id: "pictures-classify", onchange: () => {
+    take(file.files);
+    file.value = "";
+  } });
+  const drop = el("div", { class: "drop" }, shown, el("p", {}, t("drop_hint")),
+    el("div", { class: "actions" }, file, berth.button(t("choose_picture"), () => file.click())));
+  root.append(drop, above);
+  const set = (picture) => {
+    props.value = picture.uri;
+    trigger("input");
+    berth.seen("classify", ["picture"], [picture.uri]);
+    shown.replaceChildren(berth.picture(picture));
+  };
+  let newest = 0; // the last that was given counts, whichever is read first
+  const take = async (files) => {
+    const given = [...files].find((each) => each.type.startsWith("image/"));
+    if (!given) return;
+    const turn = (newest += 1);
+    const run = document.getElementById("run-classify");
+    run.disabled = true; // until the picture is read
+    above.replaceChildren();
+    try {
+      const picture = await readPicture(given);
+      if (turn === newest) set(picture);
+    } catch (error) {
+      above.replaceChildren(berth.errorNotice(error.type ? error : { type: "invalid_image", message: given.name }));
+    } finally {
+      if (turn === newest) run.disabled = false;
+    }
+  };
+  berth.givenPictures(document.getElementById("tab-classify"), () => berth.tab === "classify" && berth.namesPictures(), take);
 };

@@ -9,7 +9,10 @@ berth.message = (message, act) => {
   const actions = el("div", { class: "actions" });
   const pictures = message.images?.length ? el("div", { class: "pictures" }, message.images.map(berth.picture)) : null;
   const box = el("article", { class: `message ${message.role}`, "aria-label": isUser ? t("you") : t("the_answer") }, pictures, text.box, el("footer", {}, about, actions));
+  const preview = pictures && act.preview?.(message);
+  if (preview) pictures.after(preview.place);
   const write = () => {
+    preview?.mark();
     text.write(message.content);
     const ending = message.status === "interrupted" ? "cancelled" : message.finish_reason;
     about.textContent = isUser ? "" : [
@@ -21,6 +24,7 @@ berth.message = (message, act) => {
   };
   const copy = berth.button(t("copy"), () => berth.copy(message.content, copy));
   actions.append(copy, isUser ? berth.button(t("edit"), () => edit()) : berth.button(t("retry"), () => act.retry(message), "quiet", { class: "bb quiet retry" }));
+  if (preview) actions.append(preview.button);
   const edit = () => {
     const field = el("textarea", { "aria-label": t("edit"), rows: Math.min(8, message.content.split("\n").length + 1) });
     field.value = message.content;
@@ -74,7 +78,8 @@ berth.composer = (section, send, stop, pictures) => {
   };
   const go = () => {
     const text = field.value;
-    if (!text.trim() || pictures.isBusy() || document.body.classList.contains(`running-${section}`)) return;
+    if (!text.trim() || document.body.classList.contains(`running-${section}`)) return;
+    if (pictures.isBusy()) return pictures.whenRead(go);
     set("");
     send(text);
   };
@@ -112,10 +117,12 @@ berth.talk = (section, { root, options, props, trigger, server, watch }, { tasks
   const pictures = berth.pictures(section, root, tell);
   const composer = berth.composer(section, (text) => send(text), () => trigger("stop"), pictures);
   const side = beside({ server, tell, pictures, open: (id) => open(id), isOpen: (id) => id === now.id, gone: () => begin(), messages: () => now.messages });
+  const hasPane = side.box.contains(pictures.strip); // where pictures stand, and what was seen of them
   root.append(el("div", { class: "chat-sides" }, side.box,
-    el("div", { class: "talk" }, list, above, !side.box.contains(pictures.strip) && pictures.strip, composer.box, el("div", { class: "under" }, el("span", { class: "aside" }, t("composer_hint")), meter.box))));
+    el("div", { class: "talk" }, list, above, !hasPane && pictures.strip, composer.box, el("div", { class: "under" }, el("span", { class: "aside" }, t("composer_hint")), meter.box))));
 
   const act = {
+    preview: hasPane ? null : (message) => berth.preview(server, message.images, () => berth.answered(now.messages, message)),
     retry: (answer) => {
       const question = now.messages[now.messages.indexOf(answer) - 1];
       if (question) act.resend(question, question.content);
@@ -140,15 +147,15 @@ berth.talk = (section, { root, options, props, trigger, server, watch }, { tasks
 
   /** What there is to do before anybody can chat: nothing, load what the catalogue has, or find a model. */
   const lack = () => {
-    if (!berth.store.machine) return null; // not known yet
     const { here, listed } = berth.choices(tasks);
     if (here.length) return null;
     return listed.length ? "load" : "find";
   };
   const empty = () => {
     const model = berth.at[section].model ?? "";
+    if (!berth.store.machine || (lack() === "load" && !model)) return berth.notice("empty"); // not known yet
     const load = () => document.querySelector(`#tab-${section} .line .detail button`)?.click();
-    if (lack() === "load" && model) {
+    if (lack() === "load") {
       return berth.notice("empty", t(`${section}_no_model`), t("chat_load_hint", { model }), berth.button(t("load"), load, "primary"));
     }
     if (lack() === "find") {
@@ -187,6 +194,7 @@ berth.talk = (section, { root, options, props, trigger, server, watch }, { tasks
 
   if (section === "chat") berth.systemOf = () => now.system;
   const begin = () => {
+    pictures.whenRead(null);
     now = { id: null, title: "", system: "", messages: [] };
     frame.use();
     tell(null);
@@ -194,6 +202,7 @@ berth.talk = (section, { root, options, props, trigger, server, watch }, { tasks
     composer.field.focus();
   };
   const open = async (id) => {
+    pictures.whenRead(null);
     if (run?.conversation.id === id) now = run.conversation;
     else {
       const told = await server.conversation(id);
@@ -248,7 +257,10 @@ berth.talk = (section, { root, options, props, trigger, server, watch }, { tasks
     if (reply.dropped_messages) answer.note = t("chat_dropped", { n: reply.dropped_messages });
     else if (reply.has_chat_template === false) answer.note = t("chat_plain_template", { model: reply.model });
     if (conversation !== now) return;
-    if (isNews) side.mark(); // not at every word: what is enlarged or has the focus there would be lost
+    if (isNews) { // not at every word: what is enlarged or has the focus there would be lost
+      side.mark();
+      drawn.get(question)?.write();
+    }
     const isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 48;
     drawn.get(answer)?.write();
     meter.show(reply.prompt_tokens + reply.tokens, reply.context_length);
@@ -273,6 +285,7 @@ berth.talk = (section, { root, options, props, trigger, server, watch }, { tasks
       }
       if (value.error) tell(value.error);
     } else if (answer.note) above.replaceChildren(berth.notice("hint", null, answer.note));
+    drawn.get(question)?.write();
     drawn.get(answer)?.write();
     if (conversation.id && value.stage !== "done") await learnIds(conversation);
     if (conversation === now) settle();
@@ -304,7 +317,7 @@ berth.talk = (section, { root, options, props, trigger, server, watch }, { tasks
   });
   let lacked = null;
   berth.onModels(() => { // the first model, or the last, changes what an empty conversation says
-    const key = `${lack()} ${berth.at[section].model}`;
+    const key = `${Boolean(berth.store.machine)} ${lack()} ${berth.at[section].model}`;
     if (key !== lacked && !now.messages.length) settle();
     else showMeter();
     lacked = key;

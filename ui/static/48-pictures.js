@@ -49,46 +49,13 @@ berth.picture = (picture) => {
   return button;
 };
 
-/** The pictures of the next message. `strip` shows them, `choose` is the button that adds one; `place` takes what is
- *  dropped on it. */
-berth.pictures = (section, place, tell) => {
-  const { el, t } = berth;
-  let held = [], reading = 0;
-  const strip = el("div", { class: "strip", hidden: true });
-  const listeners = new Set();
-  const file = el("input", { type: "file", accept: "image/*", multiple: true, hidden: true, id: `pictures-${section}`, onchange: () => {
-    add([...file.files]);
-    file.value = "";
-  } });
-  const choose = el("span", { class: "choose" }, file,
-    berth.button(t("add_picture"), () => file.click(), "quiet", { class: "bb quiet add-picture" }));
-  const put = (pictures) => {
-    held = pictures;
-    strip.hidden = !held.length;
-    strip.replaceChildren(...held.map((picture) => el("figure", {}, berth.picture(picture),
-      berth.button("×", () => put(held.filter((each) => each !== picture)), "quiet", { "aria-label": t("remove_picture"), title: t("remove_picture") }))));
-    listeners.forEach((listener) => listener());
-  };
-  const add = async (files) => {
-    const room = MOST - held.length;
-    if (files.length > room) tell({ type: "invalid_request", message: t("too_many_pictures", { n: MOST }) });
-    reading += 1;
-    for (const each of files.slice(0, Math.max(0, room))) {
-      try {
-        put([...held, await readPicture(each)]);
-      } catch (error) {
-        tell(error.type ? error : { type: "invalid_image", message: each.name });
-      }
-    }
-    reading -= 1;
-  };
-  const picturesOf = (transfer) => [...(transfer?.files ?? [])].filter((each) => each.type.startsWith("image/"));
-  const isAble = () => berth.sees(berth.at[section].model);
+/** Calls `take(files)` for what is dropped on `place`, or pasted anywhere, while `isAble()`. */
+berth.givenPictures = (place, isAble, take) => {
   document.addEventListener("paste", (event) => {
-    const found = picturesOf(event.clipboardData);
-    if (berth.tab !== section || !found.length || !isAble()) return;
+    const found = [...(event.clipboardData?.files ?? [])].filter((each) => each.type.startsWith("image/"));
+    if (!found.length || !isAble()) return;
     event.preventDefault();
-    add(found);
+    take(found);
   });
   place.addEventListener("dragover", (event) => {
     if (!isAble() || ![...event.dataTransfer.items].some((each) => each.kind === "file")) return;
@@ -101,15 +68,65 @@ berth.pictures = (section, place, tell) => {
     const files = [...event.dataTransfer.files];
     if (!isAble() || !files.length) return; // words that are dropped go where they were dropped
     event.preventDefault();
-    add(files);
+    take(files);
   });
+};
+
+/** The pictures of the next message. `strip` shows them, `choose` is the button that adds one; `place` takes what is
+ *  dropped on it. */
+berth.pictures = (section, place, tell) => {
+  const { el, t } = berth;
+  let held = [], reading = 0, hasFailed = false;
+  let next = null; // what waits until all are read
+  const strip = el("div", { class: "strip", hidden: true });
+  const listeners = new Set();
+  const file = el("input", { type: "file", accept: "image/*", multiple: true, hidden: true, id: `pictures-${section}`, onchange: () => {
+    add([...file.files]);
+    file.value = "";
+  } });
+  const choose = el("span", { class: "choose" }, file,
+    berth.button(t("add_picture"), () => file.click(), "quiet", { class: "bb quiet add-picture" }));
+  const put = (pictures) => {
+    held = pictures;
+    strip.hidden = !held.length && !next;
+    strip.replaceChildren(...held.map((picture) => el("figure", {}, berth.picture(picture),
+      berth.button("×", () => put(held.filter((each) => each !== picture)), "quiet", { "aria-label": t("remove_picture"), title: t("remove_picture") }))),
+      ...(next ? [el("span", { class: "aside", role: "status" }, t("picture_reading"))] : []));
+    listeners.forEach((listener) => listener());
+  };
+  const add = async (files) => {
+    const room = MOST - held.length;
+    if (files.length > room) tell({ type: "invalid_request", message: t("too_many_pictures", { n: MOST }) });
+    if (!reading) hasFailed = false;
+    reading += 1;
+    for (const each of files.slice(0, Math.max(0, room))) {
+      try {
+        put([...held, await readPicture(each)]);
+      } catch (error) {
+        hasFailed = true;
+        tell(error.type ? error : { type: "invalid_image", message: each.name });
+      }
+    }
+    reading -= 1;
+    if (reading || !next) return;
+    const waited = next;
+    whenRead(null);
+    if (!hasFailed) waited();
+  };
+  const whenRead = (then) => {
+    if (next === then) return;
+    next = then;
+    put(held);
+  };
+  const isAble = () => berth.sees(berth.at[section].model);
+  berth.givenPictures(place, () => berth.tab === section && isAble(), add);
   berth.onModels(() => choose.classList.toggle("is-able", isAble()));
   const take = () => {
     const taken = held;
     put([]);
     return taken;
   };
-  return { strip, choose, add, put, take, isBusy: () => reading > 0, held: () => held, onChange: (listener) => listeners.add(listener) };
+  return { strip, choose, add, put, take, isBusy: () => reading > 0, whenRead, held: () => held, onChange: (listener) => listeners.add(listener) };
 };
 
 /** Whether a model reads pictures in a chat. */
@@ -129,12 +146,14 @@ const camera = (taken, tell) => {
     box.hidden = true;
     box.replaceChildren();
   };
+  berth.onTab.add(close);
   const open = async () => {
     if (stream) return close();
     if (isAsking) return; // a second camera would never be closed
     isAsking = true;
     try {
       stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+      if (berth.tab !== "vision") return close(); // left while the browser asked
     } catch {
       return tell({ type: "no_camera", message: t("no_camera_hint") });
     } finally {
@@ -157,7 +176,7 @@ const camera = (taken, tell) => {
 };
 
 /** What stands beside the talk in Vision: where pictures come in, those of the next message, those talked about. */
-berth.pane = ({ pictures, tell, gone, messages }) => {
+berth.pane = ({ server, pictures, tell, gone, messages }) => {
   const { el, t } = berth;
   const shot = camera((file) => pictures.add([file]), tell);
   const drop = el("div", { class: "drop" },
@@ -171,10 +190,23 @@ berth.pane = ({ pictures, tell, gone, messages }) => {
     picture.width && t("picture_size", { width: berth.count(picture.width), height: berth.count(picture.height) }),
     picture.tokens && t("how_tokens", { n: berth.count(picture.tokens) }),
   ].filter(Boolean).join(" · ");
+  const figures = new Map(); // picture → how it stands here; kept, for what is open stays open
+  const figure = (picture, message) => {
+    const words = el("span", {});
+    const preview = berth.preview(server, [picture], () => berth.answered(messages(), message));
+    const box = el("figure", {}, berth.picture(picture), el("figcaption", {}, words, preview.button), preview.place);
+    return { box, mark: () => { words.textContent = caption(picture); preview.mark(); } };
+  };
   const mark = () => {
-    const shown = messages().flatMap((message) => message.images ?? []);
-    seen.replaceChildren(...[...shown].reverse().map((picture) =>
-      el("figure", {}, berth.picture(picture), el("figcaption", {}, caption(picture)))));
+    const shown = messages().flatMap((message) => (message.images ?? []).map((picture) => [picture, message]));
+    const there = new Set(shown.map(([picture]) => picture));
+    for (const picture of figures.keys()) if (!there.has(picture)) figures.delete(picture);
+    for (const [picture, message] of shown) {
+      if (figures.get(picture)?.message !== message) figures.set(picture, { ...figure(picture, message), message });
+      figures.get(picture).mark();
+    }
+    const boxes = shown.map(([picture]) => figures.get(picture).box).reverse();
+    if (boxes.length !== seen.children.length || boxes.some((box, index) => box !== seen.children[index])) seen.replaceChildren(...boxes);
     again.hidden = !messages().length;
   };
   const box = el("aside", { class: "pane" }, drop, shot.box, pictures.strip, seen, again);

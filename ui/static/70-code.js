@@ -3,6 +3,7 @@
 /** For each section, what its values mean as a REST body and as arguments of gradio_client. */
 berth.programs = {
   classify: ({ text, labels, top_k, multi_label, per_line }) => {
+    if (berth.namesPictures()) return { task: "image-classification", writers: berth.naming, top_k };
     const texts = berth.lines(text, per_line);
     const isZeroShot = labels.trim() !== "" && berth.canZeroShot();
     const given = texts.length > 1 ? { texts } : { text: texts[0] ?? "" };
@@ -53,7 +54,7 @@ berth.programs = {
   vision: ({ message, messages, ...knobs }) => {
     const { n, min_p, ...options } = berth.samplingOf(knobs);
     const last = message?.trim() ? message : (messages ?? []).findLast((each) => each.role === "user")?.content;
-    return { pictured: true, openai: true, question: last ?? berth.t("vision_sample"), client: options };
+    return { writers: berth.looking, openai: true, question: last ?? berth.t("vision_sample"), client: options };
   },
   ask: ({ question, context, top_k }) => ({
     task: "question-answering",
@@ -189,97 +190,15 @@ const WRITERS = {
   ],
 };
 
-/** Fields of a form of the chat service's v5, as text; what it does not know is left out, a list is its field several times. */
-const formFields = ({ message, model, max_tokens, temperature, top_p, seed, stop }) =>
-  Object.entries({ message, model, max_tokens, temperature, top_p, seed, stop })
-    .flatMap(([name, value]) => [value ?? []].flat().map((each) => [name, String(each)]));
-
-// The same for a question about a picture, which is a file beside the program.
-const PICTURED = {
-  curl: ({ base, model, question, client, key }) => [
-    `curl -sS ${shell(`${base}/api/v5/vision/chat`)} \\`,
-    ...(key ? ["  -H 'X-API-Key: YOUR_KEY' \\"] : []),
-    "  -F 'image=@picture.png' \\",
-    ...formFields({ message: question, model, ...client }).map(([name, value]) => `  --form-string ${shell(`${name}=${value}`)} \\`),
-    "  -H 'Accept: application/json'",
-  ],
-  Python: ({ base, model, question, client, key }) => [
-    "import requests",
-    "",
-    'with open("picture.png", "rb") as picture:',
-    "    reply = requests.post(",
-    `        ${json(`${base}/api/v5/vision/chat`)},`,
-    ...(key ? ['        headers={"X-API-Key": "YOUR_KEY"},'] : []),
-    '        files={"image": picture},',
-    `        data=${python(formFields({ message: question, model, ...client }))},`,
-    "        timeout=120,",
-    "    )",
-    "reply.raise_for_status()",
-    'print(reply.json()["response"])',
-  ],
-  openai: ({ base, model, question, client, key }) => [
-    "import base64",
-    "",
-    "from openai import OpenAI",
-    "",
-    'with open("picture.png", "rb") as file:',
-    '    picture = "data:image/png;base64," + base64.b64encode(file.read()).decode()',
-    `client = OpenAI(base_url=${json(`${base}/v1`)}, api_key="${key ? "YOUR_KEY" : "none"}")`,
-    "stream = client.chat.completions.create(",
-    "    messages=[{",
-    '        "role": "user",',
-    '        "content": [',
-    '            {"type": "image_url", "image_url": {"url": picture}},',
-    `            {"type": "text", "text": ${python(question)}},`,
-    "        ],",
-    "    }],",
-    ...openaiArguments({ model, ...client }),
-    "    stream=True,",
-    ")",
-    "for chunk in stream:",
-    '    print(chunk.choices[0].delta.content or "", end="", flush=True)',
-    "print()",
-  ],
-  gradio_client: ({ base, model, question, client, key }) => [
-    "import base64",
-    "",
-    "from gradio_client import Client",
-    "",
-    'with open("picture.png", "rb") as file:',
-    "    picture = base64.b64encode(file.read()).decode()",
-    `client = Client(${json(base)}${key ? ', headers={"X-API-Key": "YOUR_KEY"}' : ""})`,
-    "reply = client.predict(",
-    `    ${python(question)},`,
-    "    [picture],",
-    ...Object.entries({ model, ...client }).map(([name, value]) => `    ${name}=${python(value)},`),
-    '    api_name="/vision",',
-    ")",
-    'print(reply["result"])',
-  ],
-  JavaScript: ({ base, model, question, client, key }) => [
-    'import { readFile } from "node:fs/promises";',
-    "",
-    "const form = new FormData();",
-    'form.append("image", new Blob([await readFile("picture.png")]), "picture.png");',
-    ...formFields({ message: question, model, ...client }).map(([name, value]) => `form.append(${json(name)}, ${json(value)});`),
-    `const reply = await fetch(${json(`${base}/api/v5/vision/chat`)}, {`,
-    '  method: "POST",',
-    ...(key ? ['  headers: {"X-API-Key": "YOUR_KEY"},'] : []),
-    "  body: form,",
-    "});",
-    "if (!reply.ok) throw new Error((await reply.json()).detail);",
-    "console.log((await reply.json()).response);",
-  ],
-};
 berth.program = (section, language) => {
   const model = berth.at[section].model ?? "";
   const base = new URL(".", location.href).href.replace(/\/$/, "");
   const told = berth.programs[section](berth.at[section]);
-  if (told.pictured) return PICTURED[language]({ ...told, base, model, key: berth.store.needsKey }).join("\n");
-  if (told.path) return WRITERS[language]({ ...told, base, url: base + told.path, model, key: berth.store.needsKey }).join("\n");
+  const url = told.path ? base + told.path : `${base}/models/${model.split("/").map(encodeURIComponent).join("/")}/predict`;
+  if (told.writers) return told.writers[language]({ ...told, base, url, model, key: berth.store.needsKey }).join("\n");
+  if (told.path) return WRITERS[language]({ ...told, base, url, model, key: berth.store.needsKey }).join("\n");
   const own = berth.describe(model).tasks[0];
   if (own && own !== told.task) told.body.task = told.task; // a model that can do more than one
-  const url = `${base}/models/${model.split("/").map(encodeURIComponent).join("/")}/predict`;
   return WRITERS[language]({ ...told, base, url, model, key: berth.store.needsKey }).join("\n");
 };
 

@@ -16,7 +16,7 @@ berth.chosen = (section, role, name) => {
   berth.at[section][role] = name;
   berth.redraw[section]?.();
   berth.summarise(section);
-  berth.zeroShot();
+  berth.told(); // much on the page depends on what this model can do
   if (section === berth.tab && role === "model") berth.address();
 };
 
@@ -34,6 +34,7 @@ berth.address = () => {
 /** Called by Gradio when a tab is shown. */
 berth.atTab = (name) => {
   berth.tab = name;
+  berth.onTab.forEach((listener) => listener());
   document.getElementById(`tab-${name}-button`)?.scrollIntoView({ block: "nearest", inline: "nearest" });
   berth.address();
   requestAnimationFrame(() => Object.keys(berth.at).forEach(berth.summarise));
@@ -47,7 +48,7 @@ berth.summarise = (section) => {
 };
 berth.summaries = {
   classify: ({ top_k, per_line, compare }) => [
-    berth.t("summary_top", { n: top_k }), berth.t(per_line ? "summary_lines" : "summary_whole"),
+    berth.t("summary_top", { n: top_k }), !berth.namesPictures() && berth.t(per_line ? "summary_lines" : "summary_whole"),
     compare && berth.t("summary_compare", { model: compare }),
   ],
   ner: ({ aggregation }) => [aggregation],
@@ -68,14 +69,19 @@ berth.summaries = {
   fill: ({ top_k }) => [berth.t("summary_top", { n: top_k })],
 };
 
-/** Fields for zero-shot are there for models that can do it. */
-berth.canZeroShot = () => {
+/** What Classify asks for is what its model reads: texts, maybe with labels to choose from, or a picture. */
+const classifies = (task) => {
   const name = berth.at.classify.model;
   const tasks = berth.store.models.get(name)?.tasks ?? berth.store.catalog.filter((e) => e.name === name).map((e) => e.task);
-  return tasks.includes("zero-shot-classification");
+  return tasks.includes(task);
 };
-berth.zeroShot = () => document.body.classList.toggle("can-zero-shot", berth.canZeroShot());
-berth.onModels(() => berth.zeroShot());
+berth.canZeroShot = () => classifies("zero-shot-classification");
+berth.namesPictures = () => classifies("image-classification");
+berth.forModel = () => {
+  document.body.classList.toggle("can-zero-shot", berth.canZeroShot());
+  document.body.classList.toggle("names-pictures", berth.namesPictures());
+};
+berth.onModels(() => berth.forModel());
 
 document.addEventListener("keydown", (event) => {
   const place = event.target.closest?.('[id^="tab-"]');

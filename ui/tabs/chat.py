@@ -11,7 +11,7 @@ from gradio.events import api
 
 from core.chat.types import ChatTurn
 from core.core import Core
-from core.types import Task
+from core.types import Sampling, Task
 from ui import talk
 from ui.conversations import server_functions
 from ui.guard import guarded, owner_of
@@ -19,7 +19,7 @@ from ui.pace import Paced
 from ui.panel import panel
 from ui.sampling import sampling_fields
 from ui.streaming import StreamingSection
-from ui.talk import plain_answer, sampling_given
+from ui.talk import DEFAULT_SAMPLING, asks_sampling, plain_answer
 
 EXAMPLES = {
     "en": [
@@ -60,6 +60,7 @@ def publish(core: Core) -> None:
     """The endpoint for programs."""
 
     @guarded
+    @asks_sampling
     async def chat(
         message: str,
         request: gr.Request,
@@ -70,13 +71,7 @@ def publish(core: Core) -> None:
         language: str | None = None,
         conversation_id: str | None = None,
         keep: bool = False,
-        max_tokens: int = 512,
-        temperature: float = 0.7,
-        top_p: float = 0.9,
-        top_k: int = 0,
-        repetition_penalty: float = 1.0,
-        seed: int | None = None,
-        stop: list[str] | None = None,
+        sampling: Sampling = DEFAULT_SAMPLING,
         images: list[str] | None = None,
     ) -> AsyncIterator[dict[str, Any]]:
         """The answer to `message`. Streams.
@@ -86,7 +81,6 @@ def publish(core: Core) -> None:
         the prompt templates, with its `variables`. Each step holds `result`, the answer as far as it is written, with
         tokens and milliseconds; the last step holds all of it.
         """
-        sampling = sampling_given(max_tokens, temperature, top_p, top_k, repetition_penalty, seed, stop)
         turn = ChatTurn(
             message=message,
             model=model,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,7 +11,8 @@ from gradio.events import api
 
 from core.chat.types import ChatTurn
 from core.core import Core
-from core.types import Task
+from core.images.encoded import data_uri
+from core.types import Sampling, Task
 from ui import talk
 from ui.conversations import server_functions
 from ui.guard import guarded, owner_of
@@ -20,7 +20,7 @@ from ui.pace import Paced
 from ui.panel import panel
 from ui.sampling import sampling_fields
 from ui.streaming import StreamingSection
-from ui.talk import plain_answer, sampling_given
+from ui.talk import DEFAULT_SAMPLING, asks_sampling, plain_answer
 
 EXAMPLES = {  # picture of the starter's samples, question
     "en": [
@@ -58,18 +58,17 @@ def _examples(core: Core) -> dict[str, list[dict[str, str]]]:
     found: dict[str, list[dict[str, str]]] = {}
     for language, examples in EXAMPLES.items():
         paths = [(samples / f"{name}.png", text) for name, text in examples]
-        found[language] = [{"text": text, "picture": _uri(path.read_bytes())} for path, text in paths if path.is_file()]
+        found[language] = [
+            {"text": text, "picture": data_uri(path.read_bytes())} for path, text in paths if path.is_file()
+        ]
     return found
-
-
-def _uri(data: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
 
 
 def publish(core: Core) -> None:
     """The endpoint for programs."""
 
     @guarded
+    @asks_sampling
     async def vision(
         message: str,
         images: list[str],
@@ -78,13 +77,7 @@ def publish(core: Core) -> None:
         system: str | None = None,
         conversation_id: str | None = None,
         keep: bool = False,
-        max_tokens: int = 512,
-        temperature: float = 0.7,
-        top_p: float = 0.9,
-        top_k: int = 0,
-        repetition_penalty: float = 1.0,
-        seed: int | None = None,
-        stop: list[str] | None = None,
+        sampling: Sampling = DEFAULT_SAMPLING,
     ) -> AsyncIterator[dict[str, Any]]:
         """The answer to `message` about `images`, pictures in base64 or as data: URIs. Streams.
 
@@ -94,7 +87,7 @@ def publish(core: Core) -> None:
         turn = ChatTurn(
             message=message,
             model=model,
-            sampling=sampling_given(max_tokens, temperature, top_p, top_k, repetition_penalty, seed, stop),
+            sampling=sampling,
             system=system,
             is_kept=keep or conversation_id is not None,
             conversation_id=conversation_id,
