@@ -11,7 +11,7 @@ from core.hub.files import Files
 from core.types import Task
 
 _MOST = 1 << 26  # a size beyond it is a mistake
-TILES = 4  # of an image that is split, through the tower at once, as `transformers_vision` has it
+TILES = 4  # of an image that is split, through the tower at once at most, as `transformers_vision` has it
 MOST_PATCHES = 4096  # of an image that a graph sees as a whole, as `onnxruntime_vision` has it
 # Where a configuration leaves a size to its class.
 _HIDDEN, _PATCH, _SIDE, _PIXELS = 1152, 14, 384, 28 * 28 * 1280

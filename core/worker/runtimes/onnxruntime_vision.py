@@ -89,6 +89,7 @@ class GraphEyes(Eyes):
         PIL.Image.new("RGB", (64, 64), (128, 128, 128)).save(data, "PNG")
         rows = self._embedded({"data": data.getvalue(), "key": "grey"}, number_of("grey"))
         self._kept.clear()
+        self._at_hand.clear()
         if not torch.isfinite(rows).all():
             raise CorruptModel(
                 f"The vision_encoder of {self.reader.name} computes NaN: it is damaged, or too large for its number "

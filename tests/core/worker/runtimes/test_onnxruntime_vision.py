@@ -133,6 +133,8 @@ def tower(monkeypatch):
 @pytest.mark.parametrize("name", ["smolvlm", "qwen2_vl"])
 def test_a_question_on_the_same_picture_does_not_run_the_tower_again(name: str, directory, own, plain, tower) -> None:
     generator = loaded(directory(name))
+    assert not generator.vision._kept
+    assert not generator.vision._at_hand  # of what it was warmed with
     calls, talk = tower(generator), Talk(generator)
     [first] = talk.ask(ONE)
     once = len(calls)  # a pass for each tile
