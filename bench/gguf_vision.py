@@ -21,11 +21,8 @@ from typing import Any
 import llama_cpp
 from llama_cpp.llama_chat_format import MTMDChatHandler
 
-from core.types import IMAGE_MARK, Image, Message, Prompt, Runtime, Sampling, Task
-from core.worker import runtimes
-from core.worker.generation.answer import Job
-from core.worker.generation.prompts import prepare
-from core.worker.generation.scheduler import Scheduler
+from bench.scheduled import Scheduled, Timed
+from core.types import IMAGE_MARK, Image, Message, Runtime, Sampling, Task
 from core.worker.runtimes.base import LoadRequest
 from tests.fakes.gguf import write_gguf
 from tests.fakes.gguf_vision import write_mmproj
@@ -46,32 +43,11 @@ def write(folder: Path) -> None:
     write_mmproj(folder / "mmproj.gguf", width=512, **tower)
 
 
-class Ours:
-    """The scheduler and the runtime, as a worker has them."""
-
-    def __init__(self, folder: Path, threads: int) -> None:
-        tasks = (Task.IMAGE_TEXT_TO_TEXT, Task.TEXT_GENERATION)
-        request = LoadRequest(
-            str(folder), Runtime.LLAMA_CPP, tasks, file="m.gguf", projector="mmproj.gguf", threads=threads
-        )
-        self._model: Any = runtimes.load(request, lambda stage, data: None)
-        self._scheduler = Scheduler(self._model)
-
-    def answer(self, chat: Sequence[Message]) -> tuple[float, float, int]:
-        """Seconds to the first token, seconds for the others, and how many those are."""
-        done: list[Job] = []
-        sampling = Sampling(max_tokens=TOKENS, temperature=0)
-        started = time.perf_counter()
-        first: list[float] = []
-
-        def told(_: Any) -> None:
-            if not first:
-                first.append(time.perf_counter())
-
-        self._scheduler.add(prepare(self._model, Prompt(messages=tuple(chat)), sampling, told, done.append))
-        while not done:
-            self._scheduler.step()
-        return first[0] - started, time.perf_counter() - first[0], done[0].usage.completion_tokens - 1
+def ours(folder: Path, threads: int) -> Scheduled:
+    tasks = (Task.IMAGE_TEXT_TO_TEXT, Task.TEXT_GENERATION)
+    return Scheduled(
+        LoadRequest(str(folder), Runtime.LLAMA_CPP, tasks, file="m.gguf", projector="mmproj.gguf", threads=threads)
+    )
 
 
 class Handler:
@@ -82,7 +58,7 @@ class Handler:
         options: Any = {"n_ctx": CONTEXT, "n_threads": threads, "flash_attn": True, "chat_handler": handler}
         self._llama = llama_cpp.Llama(str(folder / "m.gguf"), verbose=False, **options)
 
-    def answer(self, chat: Sequence[Message]) -> tuple[float, float, int]:
+    def answer(self, chat: Sequence[Message], sampling: Sampling) -> Timed:
         drawn: list[float] = []  # when each token was
 
         def note(_: Any, scores: Any) -> Any:
@@ -91,7 +67,7 @@ class Handler:
 
         started = time.perf_counter()
         self._llama.create_chat_completion(
-            [_parts(message) for message in chat], temperature=0, max_tokens=TOKENS, repeat_penalty=1.0,
+            [_parts(message) for message in chat], temperature=0, max_tokens=sampling.max_tokens, repeat_penalty=1.0,
             logits_processor=llama_cpp.LogitsProcessorList([note]),
         )  # fmt: skip
         return drawn[0] - started, drawn[-1] - drawn[0], len(drawn) - 1
@@ -117,14 +93,15 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder))
-        sides = {
-            "berth": Ours(Path(folder), given.threads),
+        sides: dict[str, Any] = {
+            "berth": ours(Path(folder), given.threads),
             "llama-cpp-python": Handler(Path(folder), given.threads),
         }
-        found: dict[str, list[list[tuple[float, float, int]]]] = {name: [] for name in sides}
+        found: dict[str, list[list[Timed]]] = {name: [] for name in sides}
+        sampling = Sampling(max_tokens=TOKENS, temperature=0)
         for number in range(given.rounds + 1):
             for name, side in sides.items():
-                asked = [side.answer(chat) for chat in chats(picture(number, 320, 240))]
+                asked = [side.answer(chat, sampling) for chat in chats(picture(number, 320, 240))]
                 found[name] += [asked] if number else []  # the first warms
     for name, answers in found.items():
         firsts = [statistics.median(answer[turn][0] for answer in answers) * 1000 for turn in (0, 1)]
