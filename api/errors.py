@@ -41,6 +41,7 @@ STATUS: dict[type[BerthError], int] = {
     errors.TemplateNotFound: 404,
     errors.ConversationNotFound: 404,
     errors.ConversationBusy: 409,
+    errors.ImageQuotaExceeded: 409,
     errors.BusyError: 503,
     errors.QueueFull: 429,
     errors.DeadlineExceeded: 504,

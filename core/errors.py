@@ -22,6 +22,7 @@ BerthError
 │   ├── TemplateNotFound        404  no prompt template of that name
 │   ├── ConversationNotFound    404
 │   ├── ConversationBusy        409  another turn of this conversation is being answered
+│   ├── ImageQuotaExceeded      409  the caller's conversations hold as many bytes of images as they may
 │   └── LoadFailed              422  the runtime could not load it
 ├── BusyError                   the same request may work later; carries retry_after
 │   ├── QueueFull               429
@@ -163,6 +164,10 @@ class ConversationNotFound(CallerError):
 
 class ConversationBusy(CallerError):
     type = "conversation_busy"
+
+
+class ImageQuotaExceeded(CallerError):
+    type = "image_quota_exceeded"
 
 
 class BusyError(BerthError):

@@ -95,6 +95,12 @@ class Settings(BaseSettings):
         ge=1,
         le=256,
     )
+    max_stored_images_mb: float = _env(
+        "BERTH_MAX_STORED_IMAGES_MB",
+        1024.0,
+        "MiB of images that the conversations of one key, or of all who need none, may hold together.",
+        gt=0,
+    )
     max_image_megapixels: float = _env(
         "BERTH_MAX_IMAGE_MEGAPIXELS", 20.0, "Largest picture that is read, in millions of pixels.", gt=0, le=80
     )
@@ -195,6 +201,10 @@ class Settings(BaseSettings):
     @property
     def max_image_pixels(self) -> int:
         return int(self.max_image_megapixels * 1_000_000)
+
+    @property
+    def max_stored_image_bytes(self) -> int:
+        return int(self.max_stored_images_mb * MIB)
 
     @property
     def max_body_bytes(self) -> int:

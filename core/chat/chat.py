@@ -11,6 +11,7 @@ from datetime import datetime
 
 from core.chat.database import Database, parse_url
 from core.chat.history import Asked, Item, Opened, open_fitting, sent_of, turns_of
+from core.chat.image_limits import ImageLimits
 from core.chat.images import ImageFolder
 from core.chat.rows import new_id, now
 from core.chat.store import ConversationStore
@@ -41,11 +42,11 @@ class Chat:
 
     def __init__(self, settings: Settings, generate: Generate) -> None:
         self._database = Database(parse_url(settings.database_url, settings.data_dir))
-        self.conversations = ConversationStore(self._database, ImageFolder(settings.data_dir / "images"))
+        limits = ImageLimits(settings.max_conversation_images, settings.max_stored_image_bytes)
+        self.conversations = ConversationStore(self._database, ImageFolder(settings.data_dir / "images"), limits)
         self.templates = TemplateStore(self._database)
         self.page_size = settings.page_size
         self._max_history = settings.max_history_length
-        self._max_images = settings.max_conversation_images
         self._sweeping: asyncio.Task[None] | None = None
         self._generate = generate
         self._claims: dict[str, _Claim] = {}  # conversation → the turn that is being answered in it
@@ -53,7 +54,7 @@ class Chat:
     async def reply(self, turn: ChatTurn, owner: str) -> AsyncGenerator[ChatBegun | Delta | ChatEnded]:
         """`ChatBegun`, the deltas, last `ChatEnded`; closing it stops the model and stores what there is.
 
-        The first item raises whatever comes before generation: InvalidRequest, TemplateNotFound,
+        The first item raises whatever comes before generation: InvalidRequest, ImageQuotaExceeded, TemplateNotFound,
         ConversationNotFound, ConversationBusy, and what `Core.generate` raises. NotReady and DiskFull at the end mean
         that the turn could not be stored.
         """
@@ -61,7 +62,7 @@ class Chat:
         claim = self._claim(turn, owner)
         answer: _Answer | None = None
         try:
-            asked = await self._ask(turn, owner)
+            asked = await self._ask(turn, owner, claim)
             opened = await open_fitting(lambda messages: self._open(turn, messages), asked, turn.sampling.max_tokens)
             answer = _Answer(turn, asked, opened)
             async with contextlib.aclosing(opened.stream) as items:
@@ -128,7 +129,8 @@ class Chat:
             raise ConversationBusy(
                 "Another turn of this conversation is being answered. Wait for its end or stop it, then send again."
             )
-        claim = _Claim(turn.conversation_id or new_id(), owner, is_new=turn.conversation_id is None)
+        size = sum(len(image["data"]) for image in turn.images)
+        claim = _Claim(turn.conversation_id or new_id(), owner, turn.conversation_id is None, size)
         self._claims[claim.conversation_id] = claim
         return claim
 
@@ -136,13 +138,14 @@ class Chat:
         del self._claims[claim.conversation_id]
         claim.ended.set()
 
-    async def _ask(self, turn: ChatTurn, owner: str) -> Asked:
+    async def _ask(self, turn: ChatTurn, owner: str, claim: _Claim | None) -> Asked:
         system, message = "", turn.message
         stored: tuple[StoredMessage, ...] = ()
         if turn.is_kept and turn.conversation_id is not None:
             most = (self._max_history - 1) // 2 * 2  # whole turns, beside the message
             system, stored = await self.conversations.history(owner, turn.conversation_id, most, turn.replaces)
-            await self._check_images(turn, turn.conversation_id)
+        if claim is not None:
+            await self._check_images(turn, claim)
         if turn.template is not None:
             template = await self.templates.get(owner, turn.template, turn.language)
             system, message = template.render(turn.message, turn.variables)
@@ -151,15 +154,11 @@ class Chat:
         sent = sent_of(stored, len(system) + len(message), sum(len(image["data"]) for image in turn.images))
         return Asked(system, turns_of(sent, await self._images(turn, sent)), message, turn.images)
 
-    async def _check_images(self, turn: ChatTurn, conversation_id: str) -> None:
-        """Raises InvalidRequest when the conversation would hold more images than one may."""
-        if not turn.images:
-            return
-        held = await self.conversations.images.of(conversation_id, turn.replaces)
-        if len(held) + len(turn.images) > self._max_images:
-            raise InvalidRequest(
-                f"This conversation holds {len(held)} images, and one may hold {self._max_images}. Begin a new one."
-            )
+    async def _check_images(self, turn: ChatTurn, claim: _Claim) -> None:
+        """Raises InvalidRequest, ImageQuotaExceeded when what the turn brings may not be kept."""
+        others = [other for other in self._claims.values() if other.owner == claim.owner and other is not claim]
+        given, coming = tuple(map(stored_image, turn.images)), sum(other.image_bytes for other in others)
+        await self.conversations.images.check_turn(claim.owner, claim.conversation_id, given, turn.replaces, coming)
 
     async def _images(self, turn: ChatTurn, stored: Sequence[StoredMessage]) -> dict[str, Image]:
         """Those of `stored` that are still there, by key."""
@@ -209,6 +208,7 @@ class _Claim:
     conversation_id: str
     owner: str
     is_new: bool
+    image_bytes: int  # that the turn adds
     is_saving: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 

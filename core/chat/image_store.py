@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from collections import ChainMap
 from collections.abc import AsyncIterator, Iterable, Sequence
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.chat import rows
 from core.chat.database import Database, whole
+from core.chat.image_limits import ImageLimits
 from core.chat.images import ImageFolder
 from core.chat.schema import conversations, messages
 from core.chat.types import StoredImage
@@ -16,17 +19,48 @@ from core.types import Image
 
 
 class ImageStore:
-    """What reads the database may raise NotReady. `folder` is where images are; None: nowhere."""
+    """What reads the database may raise NotReady. `folder` is where images are; None: nowhere. `limits` None: none."""
 
-    def __init__(self, database: Database, folder: ImageFolder | None = None) -> None:
+    def __init__(
+        self, database: Database, folder: ImageFolder | None = None, limits: ImageLimits | None = None
+    ) -> None:
         self._database = database
         self._folder = folder
+        self._limits = limits
 
     @whole
     async def of(self, conversation_id: str, before: str | None = None) -> list[StoredImage]:
         """All of a conversation, or those before the user's message `before`. Raises InvalidRequest."""
         async with self._database.read() as connection:
             return await rows.images(connection, await rows.within(connection, conversation_id, before))
+
+    @whole
+    async def check_turn(
+        self, owner: str, conversation_id: str, given: Sequence[StoredImage], replaces: str | None, coming: int
+    ) -> None:
+        """Raises InvalidRequest, ImageQuotaExceeded unless a turn with images may be kept.
+
+        It is for a conversation that there is or that it begins, in the place of `replaces` and what followed it.
+        `coming`: bytes of other turns of the owner that are being answered.
+        """
+        if self._limits is None or not given:
+            return
+        async with self._database.read() as connection:
+            before = await rows.images(connection, await rows.within(connection, conversation_id, replaces))
+            held = await rows.image_sizes(connection, owner)
+        self._limits.check_conversation(len(before), len(given))
+        stay = {image.key for image in before}
+        held = {file: size for file, size in held.items() if file[0] != conversation_id or file[1] in stay}
+        held["", ""] = coming
+        self._limits.check_owner(held, _sizes(conversation_id, given))
+
+    async def check_import(
+        self, connection: AsyncConnection, owner: str, given: Sequence[tuple[str, Sequence[StoredImage]]]
+    ) -> None:
+        """Raises ImageQuotaExceeded unless new conversations with these images may be kept."""
+        sizes = [_sizes(*each) for each in given]
+        if self._limits is not None and any(sizes):
+            self._limits.check_owner(await rows.image_sizes(connection, owner), dict(ChainMap(*sizes)))
 
     async def shown(self, conversation_id: str, image: StoredImage) -> Image | None:
         """An image as models are shown it; None where its file is gone."""
@@ -90,3 +124,8 @@ class ImageStore:
                 for row in await connection.execute(held):
                     found[row.conversation_id] |= {image.file for image in row.images}
         return found
+
+
+def _sizes(conversation_id: str, images: Iterable[StoredImage]) -> dict[tuple[str, str], int]:
+    """Bytes by file, as `rows.image_sizes` gives them."""
+    return {(conversation_id, image.key): image.size for image in images}

@@ -62,6 +62,18 @@ async def images(connection: AsyncConnection, chosen: ColumnElement[bool]) -> li
     return [image for row in found for image in row.images]
 
 
+async def image_sizes(connection: AsyncConnection, owner: str) -> dict[tuple[str, str], int]:
+    """Bytes of each image that the owner's conversations hold, by conversation and key: by file."""
+    found = (
+        select(messages.c.conversation_id, messages.c.images)
+        .join(conversations, conversations.c.id == messages.c.conversation_id)
+        .where(conversations.c.owner == owner, messages.c.images.is_not(None))
+    )
+    return {
+        (row.conversation_id, image.key): image.size for row in await connection.execute(found) for image in row.images
+    }
+
+
 async def append(
     connection: AsyncConnection, conversation_id: str, given: Sequence[StoredMessage], *, with_new_ids: bool = False
 ) -> None:

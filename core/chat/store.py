@@ -9,6 +9,7 @@ from sqlalchemy import delete, func, select, update
 
 from core.chat import rows
 from core.chat.database import Database, whole
+from core.chat.image_limits import ImageLimits
 from core.chat.image_store import ImageStore
 from core.chat.images import ImageFolder
 from core.chat.schema import conversations, messages
@@ -23,9 +24,11 @@ MAX_PAGE = 1_000_000
 class ConversationStore:
     """Every call may raise NotReady; those that write, DiskFull too. `folder` is where images are; None: nowhere."""
 
-    def __init__(self, database: Database, folder: ImageFolder | None = None) -> None:
+    def __init__(
+        self, database: Database, folder: ImageFolder | None = None, limits: ImageLimits | None = None
+    ) -> None:
         self._database = database
-        self.images = ImageStore(database, folder)
+        self.images = ImageStore(database, folder, limits)
 
     @whole
     async def page(self, owner: str, page: int, page_size: int) -> Page:
@@ -131,10 +134,14 @@ class ConversationStore:
 
     @whole
     async def add(self, owner: str, given: Iterable[Conversation]) -> tuple[str, ...]:
-        """Conversations from elsewhere, all or none, with ids of their own. Returns these in order."""
+        """Conversations from elsewhere, all or none, with ids of their own. Returns these in order.
+
+        Raises ImageQuotaExceeded.
+        """
         made = [(rows.new_id(), each) for each in given]
         images = [(each_id, [image for message in each.messages for image in message.images]) for each_id, each in made]
         async with self.images.written(images), self._database.write() as connection:
+            await self.images.check_import(connection, owner, images)
             for each_id, each in made:
                 more = {"updated_at": each.updated_at, "system": each.system}
                 await rows.begin(connection, each_id, owner, each.title, each.created_at, **more)

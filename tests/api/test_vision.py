@@ -11,7 +11,9 @@ from PIL import Image
 from core.core import Core
 from core.errors import WorkerCrashed
 from core.fleet.launcher import Launcher
-from core.types import Task
+from core.images.reading import read_image
+from core.settings import Settings
+from core.types import ModelSpec, Task
 from tests.api.test_bad_input import check_refusal
 from tests.api.test_chat import KEPT, events_of
 from tests.core.images.pictures import GREEN, RED, gif_frames, picture, png, png_that_says, saved
@@ -417,3 +419,45 @@ async def test_a_graph_alone_that_names_pictures_as_the_guide_has_it(tmp_path, m
         assert served.core.default_model(Task.IMAGE_CLASSIFICATION) == "vision-model"
         asked = await served.client.post(CHAT, json={"message": "x", "images": [base64_of(png())]})
         assert check_refusal(asked, 404)["type"] == "model_not_found"
+
+
+async def test_the_pictures_of_all_conversations_together(fake_models, tmp_path):
+    """A key may keep so many bytes of them, and the others' are theirs."""
+    mine, yours = {"X-API-Key": "mine"}, {"X-API-Key": "yours"}
+    one = len(read_image(png(8, 9))["data"])
+    settings = Settings(
+        _env_file=None, models_dir=fake_models, data_dir=tmp_path / "data", starter_dir=fake_models / "none",
+        offline=True, api_keys="mine,yours", max_stored_images_mb=2 * one / 2**20,
+    )  # fmt: skip
+    async with serve(Core(settings, Launcher("tests.fakes.runtime"))) as served:
+        await (await served.core.load(ModelSpec("seer", "seer"), admin=True)).done
+
+        async def post(path: str, body: dict, key: dict = mine):
+            return await served.client.post(path, json=body, headers=key)
+
+        picture, other = {"image": base64_of(png(8, 9))}, {"image": base64_of(png(8, 9, GREEN))}
+        kept = [(await post(CHAT, {"message": "look", **picture})).json()["conversation_id"] for _ in range(2)]
+        full = kept_files(served)
+        taken = (await served.client.get(f"/api/v4/conversations/{kept[0]}/export", headers=mine)).json()
+        for path, body in (
+            (CHAT, {"message": "look", **picture}),
+            (STREAM, {"message": "look", **picture}),
+            (CHAT, {"message": "look", **other, "conversation_id": kept[0]}),
+            ("/api/v4/conversations/import", taken),
+        ):
+            error = check_refusal(await post(path, body), 409)
+            assert (error["type"], error["retryable"]) == ("image_quota_exceeded", False)
+            assert "Delete conversations" in error["message"]
+        listed = (await served.client.get("/api/v4/conversations", headers=mine)).json()
+        assert (listed["total"], [each["message_count"] for each in listed["items"]]) == (2, [2, 2])
+        assert kept_files(served) == full
+        assert len(full) == 2
+
+        again = await post(CHAT, {"message": "look", **picture, "conversation_id": kept[0]})  # no file more
+        assert again.status_code == 200, again.text
+        question = (await served.client.get(f"/api/v4/conversations/{kept[1]}", headers=mine)).json()["messages"][0]
+        place = {"conversation_id": kept[1], "replaces": question["id"]}
+        assert (await post(CHAT, {"message": "look", **other, **place})).json()["response"] == "8x9 #00ff00"
+        assert (await post(CHAT, {"message": "look", **picture}, yours)).status_code == 200
+        await served.client.delete(f"/api/v4/conversations/{kept[0]}", headers=mine)
+        assert (await post(CHAT, {"message": "look", **picture})).status_code == 200

@@ -376,6 +376,9 @@ WORDS: dict[str, str] = {
     "error_template_not_found": "그 템플릿이 없어졌어요. 옵션에서 다른 템플릿을 골라 주세요.",
     "error_conversation_not_found": "그 대화가 없어졌어요. 다른 대화를 고르거나 새로 시작해 주세요.",
     "error_conversation_busy": "이 대화는 아직 답변을 쓰는 중이에요. 기다리거나 중지해 주세요.",
+    "error_image_quota_exceeded": (
+        "대화에 보관할 수 있는 사진 용량이 가득 찼어요. 필요 없는 대화를 삭제한 뒤 다시 보내 주세요."
+    ),
     "error_queue_full": "{model} 모델의 대기열이 가득 찼어요. 잠시 후 다시 시도해 주세요.",
     "error_model_loading": (
         "{model} 모델을 아직 불러오는 중이에요. 위에서 진행 상황을 보고, 준비되면 다시 실행해 주세요."
