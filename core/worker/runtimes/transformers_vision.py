@@ -27,7 +27,8 @@ from core.worker.runtimes.base import LoadRequest, Progress
 from core.worker.runtimes.generator_loading import cached_tokens, generation_length, load_generator
 from core.worker.runtimes.loading import quiet
 from core.worker.runtimes.repository import loading_errors, read_json, refuse_code
-from core.worker.runtimes.transformers_decoder import Forward, TransformersDecoder, keeps_keys_and_values, warm
+from core.worker.runtimes.transformers_decoder import TransformersDecoder, keeps_keys_and_values, warm
+from core.worker.runtimes.transformers_forward import Forward
 from core.worker.runtimes.transformers_vision_positions import Positions
 from core.worker.runtimes.transformers_vision_processor import Reader, VisionCodec, load_processor
 from core.worker.runtimes.transformers_vision_tower import Passage, in_tiles

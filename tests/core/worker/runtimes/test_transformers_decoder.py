@@ -14,7 +14,9 @@ import transformers
 from core.types import Quantization, Runtime, Task
 from core.worker.generation.base import Chunk
 from core.worker.runtimes.base import LoadRequest
-from core.worker.runtimes.transformers_decoder import OneByOne, Together, TransformersDecoder, load, of_like_length
+from core.worker.runtimes.transformers_decoder import TransformersDecoder, load
+from core.worker.runtimes.transformers_one_by_one import OneByOne
+from core.worker.runtimes.transformers_together import Together, of_like_length
 from tests.core.worker.runtimes.writing import NOISE, Sequence_, greedy, reference, ties
 from tests.fakes.decoders import CHAT_TEMPLATE, DECODERS, write_decoder
 
