@@ -122,13 +122,13 @@ async def open_page(browser: Browser, served: Served) -> AsyncIterator[Open]:
     assert complaints == []
 
 
-def is_left(error: Error) -> bool:
-    """Whether it is of a stream of Gradio's that ends since the page is left."""
-    return str(error).startswith("AbortError: signal is aborted without reason")
+def is_left(error: Error | str) -> bool:
+    """Whether it is of a stream of Gradio's that ends since the page is left: Gradio tells of it in two errors."""
+    return str(error).startswith(("AbortError: signal is aborted without reason", "Connection errored out."))
 
 
 def is_bad(said: ConsoleMessage, expected: str) -> bool:
-    return said.type == "error" and expected not in said.text
+    return said.type == "error" and expected not in said.text and not is_left(said.text)
 
 
 def is_foreign(url: str, own: str) -> bool:
