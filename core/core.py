@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import tempfile
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from core.chat.chat import Chat
 from core.defaults import Defaults
-from core.errors import BerthError, DeadlineExceeded, ModelNotFound, NoSupportedTask, TaskNotSupported
+from core.errors import DeadlineExceeded, ModelNotFound, NoSupportedTask, TaskNotSupported
 from core.fleet.job import LoadJob
 from core.fleet.launcher import Launcher
 from core.fleet.loading import Loader
 from core.fleet.record import Record
 from core.fleet.registry import Registry
+from core.fleet.worker import Worker
 from core.generation import Item, join, stream
 from core.hub import Hub
 from core.hub.catalog import Catalog
@@ -28,6 +27,8 @@ from core.memory.history import History
 from core.memory.probe import Probe
 from core.params import parse_items, parse_params
 from core.planning import plan_load
+from core.resolver import Resolver
+from core.running import run, task_meant
 from core.settings import Settings
 from core.startup import spec_at_start, vision_spec_at_start
 from core.types import (
@@ -41,12 +42,10 @@ from core.types import (
     Prompt,
     Reply,
     Sampling,
-    State,
     Task,
-    Timing,
 )
+from core.upkeep import cleanup, unwritable
 from core.views import ModelView, view
-from core.writing import write
 
 VERSION = "0.1.0"
 
@@ -75,6 +74,7 @@ class Core:
         self.chat = Chat(settings, self.generate)
         self._started = time.monotonic()
         self._defaults = Defaults(settings)
+        self._resolver = Resolver(settings, self.catalog, self.hub, self.registry, self._defaults)
 
     @property
     def uptime_s(self) -> float:
@@ -112,28 +112,11 @@ class Core:
 
     def offered(self) -> list[ModelView]:
         """Models that are here, then those that a request loads: the defaults, and the starters that came along."""
-        starters = (entry.name for entry in self.catalog.entries if entry.starter)
-        found = {each.name: each for each in self.models()}
-        for name in (*self._defaults.names(), *starters):
-            if (away := self._offer(name)) is not None:
-                found.setdefault(away.name, away)
-        return list(found.values())
+        return self._resolver.offered()
 
     def offer(self, name: str) -> ModelView:
         """A model that is here, or one that a request loads, of which less is known. Raises ModelNotFound."""
-        offer = None if self.registry.find(name) else self._offer(name)
-        return offer or self.model(name)
-
-    def _offer(self, name: str) -> ModelView | None:
-        """What is known of a model that is not here; None where no request by that name could load one."""
-        entry = self.catalog.get(name)
-        if entry is not None and entry.starter and not self.hub.has_starter(entry.source):
-            return None
-        spec = self._spec_known(name)
-        if spec is None:
-            return None
-        tasks = self._defaults.tasks(name) or ((entry.task,) if entry else ())
-        return replace(view(Record(spec), self.settings), task=tasks[0], tasks=tasks)
+        return self._resolver.offer(name)
 
     async def load(self, spec: ModelSpec, *, admin: bool = False, force: bool = False) -> LoadJob:
         """Starts a load, or joins it. Raises what can be said before weights move; the rest ends the job."""
@@ -180,60 +163,20 @@ class Core:
     # use
 
     def resolve(self, name: str | None, task: Task) -> str:
-        """The name of the model that a request means, known to the registry afterwards.
-
-        Said by name; else the setting for this task; else the only loaded model that can do it; else the starter.
-        A catalogue model that is not in memory is put in line to be loaded. Raises ModelNotFound.
-        """
-        name = name or self.default_model(task)
-        if name is None:
-            raise ModelNotFound(
-                f"No model is loaded for {task}. Load one with POST /models/load and name it in `model`."
-            )
-        return name if self.registry.find(name) else self._start_known(name)
+        """The name of the model that a request means, known to the registry afterwards. Raises ModelNotFound."""
+        return self._resolver.resolve(name, task)
 
     def name_here(self, name: str) -> str:
         """What the registry calls the model that a request means by `name`: a model here, or a catalogue source."""
-        entry = None if self.registry.find(name) else self.catalog.get(name)
-        return entry.name if entry else name
+        return self._resolver.name_here(name)
 
     def knows(self, name: str) -> bool:
         """Whether a request may name `name`: it is here, or it is loaded on first use."""
-        return self.registry.find(name) is not None or name in self._defaults or self.catalog.get(name) is not None
+        return self._resolver.knows(name)
 
     def default_model(self, task: Task) -> str | None:
         """The model that a request for `task` means when it names none; starts nothing."""
-        return self._defaults.get(task) or self._only_loaded(task) or self._starter(task)
-
-    def _start_known(self, name: str) -> str:
-        """Starts loading a model that the operator named in the settings or the catalogue lists, by name or source.
-
-        Returns the name that the registry has it under.
-        """
-        spec = self._spec_known(name)
-        if spec is None:
-            raise ModelNotFound(f"There is no model `{name}` here. Load it with POST /models/load, or see GET /models.")
-        if self.registry.find(spec.name) is None:
-            self.registry.start_load(spec, admin=name in self._defaults)
-        return spec.name
-
-    def _spec_known(self, name: str) -> ModelSpec | None:
-        """What loads a default or a model of the catalogue."""
-        entry = self.catalog.get(name)
-        if entry is None and name not in self._defaults:
-            return None
-        return self._defaults.spec(name) or (entry.spec if entry else ModelSpec(name=name, source=name))
-
-    def _only_loaded(self, task: Task) -> str | None:
-        able = [record.name for record in self._ready() if record.info and task in record.info.tasks]
-        return able[0] if len(able) == 1 else None
-
-    def _ready(self) -> list[Record]:
-        return [record for record in self.registry.records() if record.state is State.READY]
-
-    def _starter(self, task: Task) -> str | None:
-        starters = (entry for entry in self.catalog.for_task(task) if entry.starter)
-        return next((entry.name for entry in starters if self.hub.has_starter(entry.source)), None)
+        return self._resolver.default_model(task)
 
     async def run(self, task: Task, items: list[Any], fields: dict[str, Any], model: str | None = None) -> Reply:
         """`task` on `items` (texts; question and context for question answering), by `model` or the default.
@@ -248,7 +191,7 @@ class Core:
     async def leased(self, name: str) -> AsyncIterator[Record]:
         """The model `name` kept in memory, for callers that choose the task by what the model can do."""
         if self.registry.find(name) is None:
-            name = self._start_known(name)
+            name = self._resolver.start_known(name)
         async with self.registry.lease(name) as record:
             yield record
 
@@ -260,8 +203,8 @@ class Core:
                 raise NoSupportedTask(f"{name} has no task that this server can run.")
             looks = any(isinstance(item, dict) and "image" in item for item in items)
             if looks and not any(each in VISION_TASKS for each in record.info.tasks):
-                raise self._cannot_look(name)
-            chosen = task or _meant(record.info.tasks, fields)
+                raise self._resolver.cannot_look(name)
+            chosen = task or task_meant(record.info.tasks, fields)
             if chosen not in record.info.tasks:
                 raise TaskNotSupported(f"{name} cannot do {chosen}; it can do: {', '.join(record.info.tasks)}.")
             return await self._ask(record, chosen, parse_items(chosen, items), parse_params(chosen, fields))
@@ -285,26 +228,19 @@ class Core:
             task = Task.IMAGE_TEXT_TO_TEXT
         async with self._lease(self.resolve(model, task), task, is_patient=is_patient) as record:
             assert record.worker is not None
-            worker, patience_s = record.worker, self.settings.request_timeout_s
-            try:
-                async with contextlib.aclosing(stream(record, prompt, sampling, patience_s)) as items:
+            limit_s = self.settings.request_timeout_s
+            with self._watching(record.worker, limit_s):
+                async with contextlib.aclosing(stream(record, prompt, sampling, limit_s)) as items:
                     async for item in items:
                         yield item
-            except DeadlineExceeded:
-                self.registry.in_background(worker.is_alive(patience_s))
-                raise
 
     async def preview(self, image: Image, model: str | None = None) -> tuple[str, Preview]:
         """What `model`, or the default one, sees of a picture, and the name of that model. Raises typed errors only."""
         task, limit_s = Task.IMAGE_TEXT_TO_TEXT, self.settings.request_timeout_s
         async with self._lease(self.resolve(model, task), task, is_patient=False) as record:
             assert record.worker is not None
-            worker = record.worker
-            try:
-                return record.name, await worker.call("preview", deadline_s=limit_s, image=image)
-            except DeadlineExceeded:
-                self.registry.in_background(worker.is_alive(limit_s))
-                raise
+            with self._watching(record.worker, limit_s):
+                return record.name, await record.worker.call("preview", deadline_s=limit_s, image=image)
 
     @contextlib.asynccontextmanager
     async def _lease(self, name: str, task: Task, *, is_patient: bool) -> AsyncIterator[Record]:
@@ -315,12 +251,7 @@ class Core:
         except TaskNotSupported as error:
             if task is not Task.IMAGE_TEXT_TO_TEXT:
                 raise
-            raise self._cannot_look(name, (task,)) from error
-
-    def _cannot_look(self, name: str, tasks: tuple[Task, ...] = VISION_TASKS) -> TaskNotSupported:
-        able = [each.name for each in self.offered() if any(task in each.tasks for task in tasks)]
-        those = f"These can: {', '.join(able)}." if able else "Load one that can with POST /models/load."
-        return TaskNotSupported(f"{name} cannot look at images. {those}")
+            raise self._resolver.cannot_look(name, (task,)) from error
 
     async def complete(
         self, prompt: Prompt, sampling: Sampling, model: str | None = None, task: Task = Task.TEXT_GENERATION
@@ -335,31 +266,19 @@ class Core:
 
     async def _ask(self, record: Record, task: Task, items: list[Any], params: dict[str, Any]) -> Reply:
         assert record.worker is not None
-        assert record.info is not None
-        assert record.inspection is not None
-        worker, info, started = record.worker, record.info, time.monotonic()
         limit_s = self.settings.request_timeout_s
+        with self._watching(record.worker, limit_s):
+            return await run(record, task, items, params, limit_s)
+
+    @contextlib.contextmanager
+    def _watching(self, worker: Worker, limit_s: float) -> Iterator[None]:
+        """Slow, or hung? A worker that does not answer in time is looked at; a hung one is killed, and the next
+        request starts another."""
         try:
-            if task.generates:
-                raw = await write(record, task, items, params, limit_s)
-            else:
-                raw = await worker.call("run", deadline_s=limit_s, task=task, items=items, params=params)
+            yield
         except DeadlineExceeded:
-            # slow, or hung? A hung one is killed, and the next request starts another
             self.registry.in_background(worker.is_alive(limit_s))
             raise
-        return Reply(
-            model=record.name,
-            revision=record.inspection.revision,
-            task=task,
-            outputs=raw["outputs"],
-            tokens=raw["tokens"],
-            input_tokens=tuple(raw["input_tokens"]),
-            windows=tuple(raw["windows"]),
-            truncated=tuple(raw["truncated"]),
-            context_length=info.context_length,
-            timing=Timing(raw["queue_ms"], raw["model_ms"], (time.monotonic() - started) * 1000),
-        )
 
     # the machine
 
@@ -370,38 +289,10 @@ class Core:
 
     async def cleanup(self) -> dict[str, int]:
         """Gives back what is held for nothing: models that failed, and caches of idle workers. Bytes by device."""
-        freed: dict[str, int] = {}
-        for record in self.registry.records():
-            if record.state is State.FAILED:
-                for device, size in (await self.registry.unload(record.name)).items():
-                    freed[device] = freed.get(device, 0) + size
-            elif record.state is State.READY and record.leases == 0 and (worker := record.worker) is not None:
-                before = await self.registry.measure(record)
-                with contextlib.suppress(BerthError):  # unloaded, or dead, meanwhile: it holds nothing any more
-                    await worker.call("trim", deadline_s=self.settings.request_timeout_s)
-                after = await self.registry.measure(record)
-                for device in before:
-                    freed[device] = freed.get(device, 0) + max(0, before[device] - after.get(device, 0))
-        return freed
+        return await cleanup(self.registry, self.settings.request_timeout_s)
 
     async def check_ready(self) -> str | None:
         """Why the server should not be sent requests now; None when it should."""
         if self.registry.is_stopping:
             return "The server is stopping."
-        return await asyncio.to_thread(_unwritable, self.settings.data_dir) or await self.chat.trouble()
-
-
-def _meant(tasks: tuple[Task, ...], fields: dict[str, Any]) -> Task:
-    """What the model was made for; labels of one's own are only ever meant for zero-shot classification."""
-    if fields.get("candidate_labels") and Task.ZERO_SHOT_CLASSIFICATION in tasks:
-        return Task.ZERO_SHOT_CLASSIFICATION
-    return tasks[0]
-
-
-def _unwritable(directory: Path) -> str | None:
-    try:
-        with tempfile.TemporaryFile(dir=directory) as file:
-            file.write(b"ok")
-    except OSError as error:
-        return f"The data directory cannot be written: {error.strerror}. Free space or set BERTH_DATA_DIR."
-    return None
+        return await asyncio.to_thread(unwritable, self.settings.data_dir) or await self.chat.trouble()
