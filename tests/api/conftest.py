@@ -2,6 +2,7 @@
 
 import os
 
+import psutil
 import pytest
 from openai import AsyncOpenAI
 
@@ -137,3 +138,14 @@ async def seer(seeing_server):
     yield seeing_server
     assert all(record.leases == 0 for record in seeing_server.core.registry.records())
     assert 500 not in seeing_server.statuses
+
+
+@pytest.fixture
+async def leaves_nothing(shared, fake_models):
+    """No model, no file and no process more than before."""
+    files = sorted(fake_models.rglob("*"))
+    yield
+    assert {record.name for record in shared.core.registry.records()} <= {"a"}
+    assert sorted(fake_models.rglob("*")) == files
+    children = psutil.Process(shared.core.launcher._server.pid).children()
+    assert len(children) == len(shared.core.registry.records())

@@ -10,7 +10,7 @@ import pytest
 from core.core import Core
 from core.fleet.launcher import Launcher
 from core.settings import Settings
-from tests.api.test_bad_input import check_refusal
+from tests.api.refusals import check_refusal
 from tests.serving import serve
 
 VERSIONS = ("v1", "v2", "v3", "v4")

@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 
 from core.core import Core
 from core.settings import Settings
-from tests.api.test_bad_input import check_refusal
+from tests.api.refusals import check_refusal
 from tests.core.images.pictures import GREEN, RED, picture, png, saved
 from tests.fakes.images import LABELS, write_classifier
 from tests.fakes.images import picture as spots

@@ -14,7 +14,7 @@ from core.fleet.launcher import Launcher
 from core.images.reading import read_image
 from core.settings import Settings
 from core.types import ModelSpec, Task
-from tests.api.test_bad_input import check_refusal
+from tests.api.refusals import check_refusal
 from tests.api.test_chat import KEPT, events_of
 from tests.core.images.pictures import GREEN, RED, gif_frames, picture, png, png_that_says, saved
 from tests.serving import serve
