@@ -83,7 +83,7 @@ def router(core: Core) -> APIRouter:
     @routes.post("/conversations/import", response_model=Imported, status_code=201)
     async def bring_back(request: Request, body: Portable) -> Response:
         """Conversations from an export, under ids of their own."""
-        return JSON({"ids": await stored.add(owner_of(request), await read_portable(body, core.images))}, 201)
+        return JSON({"ids": await chat.bring_back(owner_of(request), await read_portable(body, core.images))}, 201)
 
     @routes.get("/conversations/{conversation_id}", response_model=WholeConversation)
     async def one(request: Request, conversation_id: str) -> Response:

@@ -83,7 +83,7 @@ def longest_wait(side: Scheduled, number: int, *, at_once: bool) -> tuple[float,
     vision = side.model.vision
     look_on = vision.look_on
 
-    def look(chunk: Chunk) -> bool:
+    def look(chunk: Chunk, *, may_embed: bool = True) -> bool:
         while not look_on(chunk):
             pass
         return True

@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     max_stored_images_mb: float = _env(
         "BERTH_MAX_STORED_IMAGES_MB",
         1024.0,
-        "MiB of images that the conversations of one key, or of all who need none, may hold together.",
+        "MiB of images that all conversations of one key, or all those made without a key, may hold together.",
         gt=0,
     )
     max_image_megapixels: float = _env(

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from starter.corpus import chat as corpus
+from starter.vision_accuracy import vision
 
 HERE = Path(__file__).parent
 Figures = dict[str, float]
@@ -129,13 +130,19 @@ def answer(model: Any, tokenizer: Any, messages: list[dict[str, str]]) -> str:
     return str(tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 
 
-MEASURES: dict[str, Callable[[Path], Figures]] = {"sentiment": sentiment, "ner": ner, "embed": embed, "chat": chat}
+MEASURES: dict[str, Callable[[Path], Figures]] = {
+    "sentiment": sentiment,
+    "ner": ner,
+    "embed": embed,
+    "chat": chat,
+    "vision": vision,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", type=Path, default=HERE, help="folder that holds sentiment/, ner/ and so on")
-    parser.add_argument("only", nargs="*", help="sentiment, ner, embed, chat; all when left out")
+    parser.add_argument("only", nargs="*", help="sentiment, ner, embed, chat, vision; all when left out")
     options = parser.parse_args()
     torch.set_num_threads(2)
     for name in options.only or MEASURES:

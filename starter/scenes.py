@@ -100,7 +100,7 @@ def draw_scene(source: random.Random, held_out: bool = False, most: int = MOST) 
 
 def _thing(source: random.Random, pair: tuple[str, str], count: int) -> Thing:
     largest = {1: 0.34, 2: 0.24, 3: 0.19}.get(count, 0.155)
-    radius = source.uniform(0.075, largest)
+    radius = source.uniform(0.1, largest)
     low, high = radius + 0.015, 1 - radius - 0.015
     while True:
         x, y = source.uniform(low, high), source.uniform(low, high)
@@ -150,8 +150,8 @@ def _turned(point: tuple[float, float], angle: float) -> tuple[float, float]:
 
 
 def paint(scene: Scene, source: random.Random) -> Image.Image:
-    """A picture of the scene, 100 to 330 pixels a side and at times noisy, blurred or compressed."""
-    base = source.randint(130, 330)
+    """A picture of the scene, 66 to 240 pixels a side and at times noisy, blurred or compressed."""
+    base = source.randint(110, 240)
     narrow = source.uniform(0.75, 1) if source.random() < 0.4 else 1.0
     width, height = (base, round(base * narrow)) if source.random() < 0.5 else (round(base * narrow), base)
     picture = Image.new("RGB", (width, height), scene.paint)

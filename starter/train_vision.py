@@ -1,8 +1,8 @@
 """Trains the vision starter: `python -m starter.train_vision [--minutes N]`. Writes all its files.
 
-An Idefics3 (the architecture of SmolVLM): a tower of patches, a connector that makes 36 tokens of a picture, and a
+An Idefics3 (the architecture of SmolVLM): a tower of patches, a connector that makes 9 tokens of a picture, and a
 small LLaMA that answers questions about simple drawn scenes in Korean and English. First the tower learns what lies
-under each of its patches, then all of it learns conversations.
+under each of its patches, then all of it learns conversations, at last with more of the questions that are hard.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
-    AutoProcessor,
     GenerationConfig,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
@@ -33,12 +32,13 @@ from transformers import (
 
 from starter import training
 from starter.corpus import vision_words as words
-from starter.corpus.vision import Conversations, Talk
+from starter.corpus.vision import LOOKING, Conversations, Talk
+from starter.mimetic import initialize
 from starter.scenes import BACKGROUNDS, COLOURS, SHAPES, Scene, draw_scene, paint, paint_clutter
 from starter.side_by_side import SideBySide, pairs
 from starter.training import fit, seed_everything
 
-SIDE, PATCH, SHUFFLE = 96, 8, 2  # pixels, pixels, patches that make a token's side
+SIDE, PATCH, SHUFFLE = 108, 12, 3  # pixels, pixels, patches that make a token's side
 GRID = SIDE // PATCH
 TOKENS = (GRID // SHUFFLE) ** 2  # of a picture
 CONTEXT = 2048
@@ -51,8 +51,8 @@ TEMPLATE = (
     "{% elif part['type'] == 'image' %}<image>{% endif %}{% endfor %}{% endif %}"
     "<end_of_utterance>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-PICTURES, TALKS = 64, 10  # of a batch, in the first and the second part; a step takes two batches
-TOWER_SHARE = 0.4  # of the time that the first part takes
+PICTURES, LENGTH = 20, 800  # of a batch: pictures in the first part, tokens in the second; a step takes two batches
+TOWER_SHARE = 0.19  # of the time that the first part takes
 
 
 def make_tokenizer(texts: list[str], size: int) -> PreTrainedTokenizerFast:
@@ -93,6 +93,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Idefics3ForConditionalGene
         },
     )  # fmt: skip
     model = Idefics3ForConditionalGeneration(config)
+    initialize(model)
     model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=end, bos_token_id=None)
     return model
 
@@ -142,14 +143,31 @@ class Patches(torch.nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
+class Drawing:
+    """Scenes (None for clutter) that are painted where they are needed, on the thread that learns from them."""
+
+    scenes: list[Scene | None]
+    seed: int
+
+    def pictures(self) -> torch.Tensor:
+        """(scenes, 3, side, side)."""
+        source = random.Random(self.seed)
+        return torch.from_numpy(
+            np.stack([pixels(paint(scene, source) if scene else paint_clutter(source)) for scene in self.scenes])
+        )
+
+    def classes(self) -> torch.Tensor:
+        """(scenes, 4, patches) of what is under the patches."""
+        return torch.from_numpy(np.stack([under_patches(scene) for scene in self.scenes]))
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
-    """Conversations side by side: ids, labels and mask (rows, length), and their pictures in reading order."""
+    """Conversations side by side: ids and labels (rows, length), and their scenes in reading order."""
 
     ids: torch.Tensor
     labels: torch.Tensor
-    mask: torch.Tensor
-    pictures: torch.Tensor  # (pictures, 3, side, side)
-    classes: torch.Tensor  # (pictures, 4, patches)
+    drawing: Drawing
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, talk: Talk) -> tuple[list[int], list[int]]:
@@ -173,35 +191,32 @@ def encode(tokenizer: PreTrainedTokenizerFast, talk: Talk) -> tuple[list[int], l
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, talks: Conversations, source: random.Random) -> Iterator[Batch]:
-    """Conversations of like length side by side, padded on the right."""
+    """Conversations of like length side by side, padded on the right; all batches cost about the same."""
     while True:
-        rows = [(talk, *encode(tokenizer, talk)) for talk in (talks.draw() for _ in range(TALKS * 12))]
+        rows = [(talk, *encode(tokenizer, talk)) for talk in (talks.draw() for _ in range(120))]
         rows.sort(key=lambda row: len(row[1]))
-        groups = [rows[at : at + TALKS] for at in range(0, len(rows), TALKS)]
+        groups: list[list[Any]] = [[]]
+        for row in rows:
+            if groups[-1] and (len(groups[-1]) + 1) * len(row[1]) > LENGTH:
+                groups.append([])
+            groups[-1].append(row)
         source.shuffle(groups)
         for group in groups:
             shape = (len(group), len(group[-1][1]))
             ids, labels = torch.full(shape, tokenizer.eos_token_id), torch.full(shape, -100)
-            mask = torch.zeros(shape, dtype=torch.long)
             for row, (_, own, wanted) in enumerate(group):
                 ids[row, : len(own)], labels[row, : len(own)] = torch.tensor(own), torch.tensor(wanted)
-                mask[row, : len(own)] = 1
-            yield Batch(ids, labels, mask, *drawn([scene for talk, _, _ in group for scene in talk.scenes], source))
+            scenes = [scene for talk, _, _ in group for scene in talk.scenes]
+            yield Batch(ids, labels, Drawing(scenes, source.getrandbits(32)))
 
 
-def drawn(scenes: list[Scene | None], source: random.Random) -> tuple[torch.Tensor, torch.Tensor]:
-    """The scenes' pictures, and what is under their patches."""
-    pictures = [pixels(paint(scene, source) if scene else paint_clutter(source)) for scene in scenes]
-    return torch.from_numpy(np.stack(pictures)), torch.from_numpy(np.stack([under_patches(one) for one in scenes]))
-
-
-def scenes(source: random.Random) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def drawings(source: random.Random) -> Iterator[Drawing]:
     while True:
-        yield drawn([draw_scene(source) for _ in range(PICTURES)], source)
+        yield Drawing([draw_scene(source) for _ in range(PICTURES)], source.getrandbits(32))
 
 
 class Words:
-    """Draws each of a picture's tokens towards the embeddings of the words for what is there, in both languages.
+    """Draws each token of a picture towards the embeddings of the words for what is centred there, in both languages.
 
     The head reads words from the tokens as from any other place: grounding begins there, not with chance.
     """
@@ -215,7 +230,8 @@ class Words:
 
     def loss(self, logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         """Of the head's logits (pictures, tokens, vocabulary) against classes (pictures, 4, patches)."""
-        blocks = classes[:, :2].reshape(-1, 2, GRID // SHUFFLE, SHUFFLE, GRID // SHUFFLE, SHUFFLE)
+        centres = classes[:, :2] * (classes[:, 2:3] == 1)  # what reaches over from elsewhere is not named here
+        blocks = centres.reshape(-1, 2, GRID // SHUFFLE, SHUFFLE, GRID // SHUFFLE, SHUFFLE)
         inside = blocks.amax(dim=(3, 5)).flatten(2).clamp(min=0)  # (pictures, 2, tokens)
         there = (inside > 0).all(1)
         scores = logits[there].log_softmax(-1)
@@ -228,15 +244,15 @@ def _first(tokenizer: PreTrainedTokenizerFast, word: str) -> int:
 
 
 def loss_of(model: Idefics3ForConditionalGeneration, patches: Patches, named: Words, batch: Batch) -> torch.Tensor:
-    features = model.model.vision_model(batch.pictures).last_hidden_state
+    features, classes = model.model.vision_model(batch.drawing.pictures()).last_hidden_state, batch.drawing.classes()
     held = model.get_input_embeddings()(batch.ids)
     seen = model.model.connector(features)
     held = held.masked_scatter((batch.ids == model.config.image_token_id)[..., None], seen.flatten(0, 1))
-    states = model.model.text_model(inputs_embeds=held, attention_mask=batch.mask, use_cache=False).last_hidden_state
+    states = model.model.text_model(inputs_embeds=held, use_cache=False).last_hidden_state  # padded behind: no mask
     wanted = batch.labels[:, 1:] != -100  # the head is only asked where there is an answer
     logits = model.lm_head(states[:, :-1][wanted])
     told = torch.nn.functional.cross_entropy(logits, batch.labels[:, 1:][wanted])
-    return told + 0.1 * patches.loss(features, batch.classes) + 0.1 * named.loss(model.lm_head(seen), batch.classes)
+    return told + 0.1 * patches.loss(features, classes) + 0.1 * named.loss(model.lm_head(seen), classes)
 
 
 def save(model: Idefics3ForConditionalGeneration, processor: Idefics3Processor, directory: Path) -> None:
@@ -248,58 +264,66 @@ def save(model: Idefics3ForConditionalGeneration, processor: Idefics3Processor, 
     settings.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
-def learn_patches(model: Idefics3ForConditionalGeneration, options: argparse.Namespace) -> None:
-    """The first part: what is under each patch."""
-    patches, tower = Patches(model.config.vision_config.hidden_size), model.model.vision_model
-    both = torch.nn.ModuleList([tower, patches])
-    side_by_side = SideBySide(
-        both, lambda batch: patches.loss(tower(batch[0]).last_hidden_state, batch[1]), options.threads
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Of the conversations."""
+
+    name: str
+    talks: Conversations
+    rate: float  # of learning, at its peak
+    share: float  # of the time
+
+
+def parts() -> tuple[Part, ...]:
+    """All kinds of questions, then more of those that are hard."""
+    return (
+        Part("pictures", Conversations(random.Random("train")), 1.3e-3, 0.54),
+        Part("lookups", Conversations(random.Random("lookups"), LOOKING, few=()), 1e-3, 0.27),
     )
-    drawn = pairs(scenes(random.Random("patches")))
-    fit(both, drawn, side_by_side, options.tower_steps, 1.5e-3, options.minutes * TOWER_SHARE)
+
+
+def learn_patches(model: Idefics3ForConditionalGeneration, patches: Patches, options: argparse.Namespace) -> None:
+    """The first part: what is under each patch."""
+    tower = model.model.vision_model
+    both = torch.nn.ModuleList([tower, patches])
+
+    def loss(drawing: Drawing) -> torch.Tensor:
+        return patches.loss(tower(drawing.pictures()).last_hidden_state, drawing.classes())
+
+    drawn = pairs(drawings(random.Random("patches")))
+    side_by_side = SideBySide(both, loss, options.threads)
+    fit(both, drawn, side_by_side, options.steps, 1.5e-3, options.minutes * TOWER_SHARE)
 
 
 def learn_talks(
-    model: Idefics3ForConditionalGeneration, processor: Idefics3Processor, options: argparse.Namespace, minutes: float
+    model: Idefics3ForConditionalGeneration,
+    processor: Idefics3Processor,
+    patches: Patches,
+    options: argparse.Namespace,
+    part: Part,
 ) -> None:
-    """The second part: conversations. The model is saved every few minutes: a run that is cut leaves one."""
-    torch.manual_seed(30)
-    patches, saved = Patches(model.config.vision_config.hidden_size), time.monotonic()
+    """The second and the third part: conversations."""
     both, named = torch.nn.ModuleList([model, patches]), Words(processor.tokenizer)
     side_by_side = SideBySide(both, lambda batch: loss_of(model, patches, named, batch), options.threads)
-
-    def loss(group: Any) -> torch.Tensor:
-        nonlocal saved
-        if time.monotonic() - saved > 180:
-            save(model, processor, options.out)
-            saved = time.monotonic()
-        return side_by_side(group)
-
-    talks = batches(processor.tokenizer, Conversations(random.Random("train")), random.Random("pictures"))
-    fit(both, pairs(talks), loss, options.steps, 1.5e-3, minutes)
+    talks = batches(processor.tokenizer, part.talks, random.Random(part.name))
+    fit(both, pairs(talks), side_by_side, options.steps, part.rate, options.minutes * part.share)
+    save(model, processor, options.out)
 
 
 def main() -> None:
-    parser = training.options(__doc__ or "", "vision", 1600)
-    parser.add_argument("--tower-steps", type=int, default=500, help="of the first part")
-    parser.add_argument("--second", action="store_true", help="go on from what the first part left in --out")
+    parser = training.options(__doc__ or "", "vision", 6000)
     options = parser.parse_args()
     seed_everything(29, options.threads)
-    began = time.monotonic()
-    if options.second:
-        processor = AutoProcessor.from_pretrained(options.out)
-        model = Idefics3ForConditionalGeneration.from_pretrained(options.out, dtype=torch.float32)
-    else:
-        talks = Conversations(random.Random("words"))
-        texts = [text for _ in range(4000) for turn in talks.draw().turns for text in (turn.question, turn.answer)]
-        processor = make_processor(make_tokenizer(texts, 1280))
-        model = make_model(processor.tokenizer)
-        learn_patches(model, options)
-        save(model, processor, options.out)
+    talks = Conversations(random.Random("words"))
+    texts = [text for _ in range(4000) for turn in talks.draw().turns for text in (turn.question, turn.answer)]
+    processor = make_processor(make_tokenizer(texts, 1280))
+    model = make_model(processor.tokenizer)
     print(f"{model.num_parameters():,} parameters", flush=True)
-    learn_talks(model, processor, options, options.minutes - (time.monotonic() - began) / 60)
-    save(model, processor, options.out)
-    print(f"trained in {time.monotonic() - began:.0f} s, {time.process_time():.0f} s of a processor")
+    patches = Patches(model.config.vision_config.hidden_size)
+    learn_patches(model, patches, options)
+    for part in parts():
+        learn_talks(model, processor, patches, options, part)
+    print(f"trained in {time.process_time() / 60:.1f} minutes of a processor")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from core.chat.types import Conversation, StoredMessage
 from core.core import Core
 from core.errors import InvalidRequest
 from core.images.encoded import data_uri
+from core.types import Image
 from ui.guard import owner_of, told
 
 PAGE_SIZE = 50
@@ -34,8 +35,15 @@ def server_functions(core: Core) -> list[Callable[..., Any]]:
         found = await chat.conversations.image(owner, str(given.get("conversation")), str(given.get("key")))
         return {"uri": data_uri(found.data or b"", found.media_type)}
 
+    async def picture(given: Any, owner: str) -> Image:
+        if not given.get("key"):
+            (sent,) = await core.images.read("image", [str(given.get("picture"))])
+            return sent
+        kept = await chat.conversations.image(owner, str(given.get("conversation")), str(given.get("key")))
+        return {"data": kept.data or b"", "key": kept.key}
+
     async def preview(given: Any, owner: str) -> dict[str, Any]:
-        (image,) = await core.images.read("image", [str(given.get("picture"))])
+        image = await picture(given, owner)
         _, seen = await core.preview(image, str(given.get("model")))
         views = [{**view, "tiles": [data_uri(png) for png in view["tiles"]]} for view in seen["views"]]
         return {"preview": {**seen, "views": views}}
@@ -52,7 +60,7 @@ def server_functions(core: Core) -> list[Callable[..., Any]]:
         return {"file": await export([await chat.conversations.get(owner, str(given))], chat.conversations)}
 
     async def bring_in(given: Any, owner: str) -> dict[str, Any]:
-        return {"ids": list(await chat.conversations.add(owner, await read_portable(given, core.images)))}
+        return {"ids": list(await chat.bring_back(owner, await read_portable(given, core.images)))}
 
     async def templates(given: Any, owner: str) -> dict[str, Any]:
         language = "ko" if given == "ko" else "en"

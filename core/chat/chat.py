@@ -22,6 +22,7 @@ from core.chat.types import (
     ChatBegun,
     ChatEnded,
     ChatTurn,
+    Conversation,
     StoredMessage,
     StoredTurn,
     stored_image,
@@ -98,6 +99,16 @@ class Chat:
             raise ConversationBusy("A turn of this conversation is being answered. Stop it first, then delete.")
         await self.conversations.delete(owner, conversation_id)
 
+    async def bring_back(self, owner: str, given: Sequence[Conversation]) -> tuple[str, ...]:
+        """As `ConversationStore.add`, beside the turns of the owner that are being answered."""
+        size = sum(image.size for each in given for message in each.messages for image in message.images)
+        claim = _Claim(new_id(), owner, is_new=True, image_bytes=size)
+        self._claims[claim.conversation_id] = claim
+        try:
+            return await self.conversations.add(owner, given, self._coming(claim))
+        finally:
+            self._release(claim)
+
     async def trouble(self) -> str | None:
         """Why conversations cannot be kept now; None when they can."""
         try:
@@ -156,9 +167,13 @@ class Chat:
 
     async def _check_images(self, turn: ChatTurn, claim: _Claim) -> None:
         """Raises InvalidRequest, ImageQuotaExceeded when what the turn brings may not be kept."""
-        others = [other for other in self._claims.values() if other.owner == claim.owner and other is not claim]
-        given, coming = tuple(map(stored_image, turn.images)), sum(other.image_bytes for other in others)
+        given, coming = tuple(map(stored_image, turn.images)), self._coming(claim)
         await self.conversations.images.check_turn(claim.owner, claim.conversation_id, given, turn.replaces, coming)
+
+    def _coming(self, claim: _Claim) -> int:
+        """Bytes of images that the owner's others add."""
+        others = (other for other in self._claims.values() if other.owner == claim.owner and other is not claim)
+        return sum(other.image_bytes for other in others)
 
     async def _images(self, turn: ChatTurn, stored: Sequence[StoredMessage]) -> dict[str, Image]:
         """Those of `stored` that are still there, by key."""
@@ -203,12 +218,12 @@ class Chat:
 
 @dataclass(eq=False)
 class _Claim:
-    """A conversation while a turn of it is answered."""
+    """A conversation while a turn of it is answered; conversations while they are brought back."""
 
     conversation_id: str
     owner: str
     is_new: bool
-    image_bytes: int  # that the turn adds
+    image_bytes: int  # that it adds
     is_saving: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 

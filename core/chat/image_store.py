@@ -55,12 +55,13 @@ class ImageStore:
         self._limits.check_owner(held, _sizes(conversation_id, given))
 
     async def check_import(
-        self, connection: AsyncConnection, owner: str, given: Sequence[tuple[str, Sequence[StoredImage]]]
+        self, connection: AsyncConnection, owner: str, given: Sequence[tuple[str, Sequence[StoredImage]]], coming: int
     ) -> None:
-        """Raises ImageQuotaExceeded unless new conversations with these images may be kept."""
+        """Raises ImageQuotaExceeded unless new conversations with these images may be kept. `coming`: see above."""
         sizes = [_sizes(*each) for each in given]
         if self._limits is not None and any(sizes):
-            self._limits.check_owner(await rows.image_sizes(connection, owner), dict(ChainMap(*sizes)))
+            held = {**await rows.image_sizes(connection, owner), ("", ""): coming}
+            self._limits.check_owner(held, dict(ChainMap(*sizes)))
 
     async def shown(self, conversation_id: str, image: StoredImage) -> Image | None:
         """An image as models are shown it; None where its file is gone."""

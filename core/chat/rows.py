@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, insert, select
+from sqlalchemy import ColumnElement, Row, Text, delete, func, insert, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.chat.schema import conversations, messages
@@ -65,13 +67,16 @@ async def images(connection: AsyncConnection, chosen: ColumnElement[bool]) -> li
 async def image_sizes(connection: AsyncConnection, owner: str) -> dict[tuple[str, str], int]:
     """Bytes of each image that the owner's conversations hold, by conversation and key: by file."""
     found = (
-        select(messages.c.conversation_id, messages.c.images)
+        select(messages.c.conversation_id, type_coerce(messages.c.images, Text).label("images"))
         .join(conversations, conversations.c.id == messages.c.conversation_id)
         .where(conversations.c.owner == owner, messages.c.images.is_not(None))
     )
-    return {
-        (row.conversation_id, image.key): image.size for row in await connection.execute(found) for image in row.images
-    }
+    listed = (await connection.execute(found)).all()
+    return await asyncio.to_thread(_sizes_in, listed)  # there may be very many
+
+
+def _sizes_in(listed: Sequence[Row[Any]]) -> dict[tuple[str, str], int]:
+    return {(row.conversation_id, each["key"]): each["size"] for row in listed for each in json.loads(row.images)}
 
 
 async def append(

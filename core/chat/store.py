@@ -133,15 +133,15 @@ class ConversationStore:
         await self.images.remove_all(conversation_id)
 
     @whole
-    async def add(self, owner: str, given: Iterable[Conversation]) -> tuple[str, ...]:
+    async def add(self, owner: str, given: Iterable[Conversation], coming: int = 0) -> tuple[str, ...]:
         """Conversations from elsewhere, all or none, with ids of their own. Returns these in order.
 
-        Raises ImageQuotaExceeded.
+        `coming`: bytes of images in turns of the owner that are being answered. Raises ImageQuotaExceeded.
         """
         made = [(rows.new_id(), each) for each in given]
         images = [(each_id, [image for message in each.messages for image in message.images]) for each_id, each in made]
         async with self.images.written(images), self._database.write() as connection:
-            await self.images.check_import(connection, owner, images)
+            await self.images.check_import(connection, owner, images, coming)
             for each_id, each in made:
                 more = {"updated_at": each.updated_at, "system": each.system}
                 await rows.begin(connection, each_id, owner, each.title, each.created_at, **more)

@@ -17,6 +17,10 @@ from starter.scenes import MOST, Scene, draw_scene
 HERE = Path(__file__).parent
 FREE = ("hello", "thanks", "who")  # answered with and without a picture
 WEIGHTS = dict.fromkeys(ANSWERS, 1.0) | {"describe": 3.0, "where": 2.0, "count_of": 2.0, "place": 1.5, "count": 1.5}
+WEIGHTS |= {"largest": 0.6, "smallest": 0.6}
+LOOKUPS = ("colour", "shape", "where", "check", "exist", "count_of", "colour_one", "shape_one", "where_one",
+           "again_colour", "again_where")  # fmt: skip
+LOOKING = WEIGHTS | {kind: 3 * WEIGHTS[kind] for kind in LOOKUPS}  # what takes longest to learn: to find what is meant
 FEW = ((4000, 2), (10_000, 4))  # so many conversations, then so many things at most in the scenes of those
 _SYSTEMS = (
     "You are a helpful assistant.",
@@ -102,10 +106,16 @@ class Questions:
 class Conversations:
     """Each call of `draw` gives another conversation; none has a pair that is held out."""
 
-    def __init__(self, source: random.Random) -> None:
+    def __init__(
+        self,
+        source: random.Random,
+        weights: dict[str, float] = WEIGHTS,
+        few: tuple[tuple[int, int], ...] = FEW,
+    ) -> None:
+        """`weights` of the kinds of questions; `few` as `FEW`."""
         self._source = source
         self._questions = Questions(source)
-        self._kinds, self._weights = list(WEIGHTS), list(WEIGHTS.values())
+        self._kinds, self._weights, self._few = list(weights), list(weights.values()), few
         self._drawn = 0
 
     def draw(self) -> Talk:
@@ -136,7 +146,7 @@ class Conversations:
     def _look(self, talk: Talk, lang: str, turns: int) -> None:
         """A picture and questions about it."""
         source, before = self._source, None
-        most = next((things for talks, things in FEW if self._drawn <= talks), MOST)
+        most = next((things for talks, things in self._few if self._drawn <= talks), MOST)
         scene = None if source.random() < 0.04 else draw_scene(source, most=most)
         number = len(talk.scenes)
         talk.scenes.append(scene)
@@ -167,4 +177,4 @@ class Conversations:
             question = source.choice(_BEFORE[lang]) + question
         if roll > 0.8:
             question = question.lower()
-        return misspelt(question, source) if source.random() < 0.4 else question
+        return misspelt(question, source) if source.random() < 0.15 else question

@@ -11,13 +11,12 @@ from collections.abc import Callable
 
 from starter.corpus.korean import agree
 from starter.corpus.vision_slots import Asked, Slots
-from starter.corpus.vision_words import COLOURS, OPPOSITE, PLACES, SHAPES, SIDES, are, article, counted, listing, named
+from starter.corpus.vision_words import COLOURS, PLACES, SHAPES, are, article, counted, listing, named
 from starter.scenes import COLOURS as PAINTS
 from starter.scenes import HELD_OUT, Scene, Thing
 from starter.scenes import SHAPES as FORMS
 
 CLEARLY_LARGER = 1.3  # of two radii, before one is called the largest
-APART = 0.12  # share of a side between two centres, before one is called left of the other
 
 
 Answer = tuple[Slots, str] | None
@@ -211,50 +210,6 @@ def _smallest(scene: Scene, lang: str, *_: object) -> Answer:
     return _extreme(scene, lang, False)
 
 
-def _single(scene: Scene) -> list[Thing]:
-    """Things that shape and colour tell from all others."""
-    return [one for one in scene.things if len(_those(scene, one.shape, one.colour)) == 1]
-
-
-def _offset(one: Thing, other: Thing, side: str) -> float:
-    """How far `one` lies on this side of `other`, below 0 on the opposite one."""
-    across = one.x - other.x if side in ("left", "right") else one.y - other.y
-    return -across if side in ("left", "above") else across
-
-
-def _side(scene: Scene, lang: str, source: random.Random, *_: object) -> Answer:
-    single = _single(scene)
-    if len(single) < 2:
-        return None
-    one, other = source.sample(single, 2)
-    side = source.choice(list(OPPOSITE))
-    offset = _offset(one, other, side)
-    if abs(offset) < APART:
-        return None
-    true, slots = side if offset > 0 else OPPOSITE[side], Slots(one.shape, one.colour, 0, side, other)
-    first, second = named(one.shape, one.colour, lang), named(other.shape, other.colour, lang)
-    if lang == "ko":
-        start = "네" if offset > 0 else "아니요"
-        return slots, agree(f"{start}, {first}은/는 {second}의 {SIDES['ko'][true]}에 있어요.")
-    return slots, f"{'Yes' if offset > 0 else 'No'}, the {first} is {SIDES['en'][true]} the {second}."
-
-
-def _beside(scene: Scene, lang: str, source: random.Random, *_: object) -> Answer:
-    single = _single(scene)
-    if not single or len(scene.things) < 2:
-        return None
-    other, side = source.choice(single), source.choice(list(OPPOSITE))
-    offsets = [(one, _offset(one, other, side)) for one in scene.things if one is not other]
-    if any(abs(offset) < APART for _, offset in offsets):
-        return None
-    found, second = [one for one, offset in offsets if offset > 0], named(other.shape, other.colour, lang)
-    slots = Slots(side=side, other=other)
-    if lang == "ko":
-        there = agree(_each(found, "ko") + "이/가 있어요.") if found else "아무것도 없어요."
-        return slots, f"{second}의 {SIDES['ko'][side]}에는 {there}"
-    return slots, f"There is {_each(found, 'en') if found else 'nothing'} {SIDES['en'][side]} the {second}."
-
-
 def _background(scene: Scene, lang: str, *_: object) -> Answer:
     if lang == "ko":
         return Slots(), f"배경은 {COLOURS[scene.background][1]}이에요."
@@ -281,7 +236,7 @@ def _shapes(scene: Scene, lang: str, *_: object) -> Answer:
 ANSWERS: dict[str, Answerer] = {
     "describe": _describe, "colour": _colour, "colour_one": _colour_one, "shape": _shape, "shape_one": _shape_one,
     "count": _count, "count_of": _count_of, "where": _where, "where_one": _where_one, "place": _place, "exist": _exist,
-    "check": _check, "largest": _largest, "smallest": _smallest, "side": _side, "beside": _beside,
+    "check": _check, "largest": _largest, "smallest": _smallest,
     "background": _background, "colours": _colours, "shapes": _shapes, "again_colour": _again_colour,
     "again_where": _again_where,
 }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from starter.corpus.vision_words import COLOURS, ENGLISH_SHAPES, OTHER_PLACES, PLACES, SHAPES, SIDES, named, plural
+from starter.corpus.vision_words import COLOURS, ENGLISH_SHAPES, OTHER_PLACES, PLACES, SHAPES, plural
 from starter.scenes import Thing
 
 
@@ -16,8 +16,6 @@ class Slots:
     shape: str | None = None
     colour: str | None = None
     cell: int = 0
-    side: str = "left"
-    other: Thing | None = None
 
     def words(self, kind: str, lang: str, source: random.Random) -> dict[str, str]:
         """The words that fill a question's pattern, at times others than those of the answers."""
@@ -35,9 +33,7 @@ class Slots:
             ) or "shape"
             thing = f"{colour} {shape}".strip()
             things = plural(thing)
-        other = named(self.other.shape, self.other.colour, lang) if self.other else ""
-        return {"shape": shape, "colour": colour, "thing": thing, "things": things, "other": other,
-                "place": places[lang][self.cell], "side": SIDES[lang][self.side]}  # fmt: skip
+        return {"shape": shape, "colour": colour, "thing": thing, "things": things, "place": places[lang][self.cell]}
 
 
 @dataclass(frozen=True, slots=True)

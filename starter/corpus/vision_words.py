@@ -49,11 +49,6 @@ OTHER_PLACES = {  # ways that people say them
            "in the middle", "in the middle right", "in the lower left corner", "in the bottom middle",
            "in the lower right corner"),
 }  # fmt: skip
-SIDES = {
-    "ko": {"left": "왼쪽", "right": "오른쪽", "above": "위쪽", "below": "아래쪽"},
-    "en": {"left": "to the left of", "right": "to the right of", "above": "above", "below": "below"},
-}
-OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 NUMBERS = {
     "ko": ("영", "한", "두", "세", "네", "다섯", "여섯"),
     "en": ("no", "one", "two", "three", "four", "five", "six"),

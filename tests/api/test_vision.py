@@ -402,7 +402,9 @@ async def test_a_graph_alone_that_names_pictures_as_the_guide_has_it(tmp_path, m
 
     monkeypatch.chdir(tmp_path)
     maps = write_graph(tmp_path / "models" / "vision-model.onnx")
-    settings = Settings(_env_file=None, data_dir="data", offline=True, vision_model_path="models/vision-model.onnx")
+    settings = Settings(
+        _env_file=None, data_dir="data", starter_dir="none", offline=True, vision_model_path="models/vision-model.onnx"
+    )  # fmt: skip
     async with serve(Core(settings)) as served:
         path = "/models/vision-model/predict"
         raw = await served.client.post(path, content=png(32, 32, GREEN), headers={"Content-Type": "image/png"})

@@ -60,12 +60,13 @@ class Seeing:
     def show(self, slot: int, images: Sequence[Image]) -> None:
         self._seen |= {number_of(image["key"]): image["data"] for image in images}
 
-    def look_on(self, chunk: Chunk) -> bool:
+    def look_on(self, chunk: Chunk, *, may_embed: bool = True) -> bool:
         for span in spans(chunk.tokens, self._codec.size):
             done = self._embedded.setdefault(span.number, 0)
             if done < self.parts:
-                self._embedded[span.number] = done + 1
-                self.looked.append(span.number)
+                if may_embed:
+                    self._embedded[span.number] = done + 1
+                    self.looked.append(span.number)
                 return False
         return True
 

@@ -75,17 +75,23 @@ async def test_a_picture_gets_bars_however_it_comes(place: Page, served: Served)
     assert await labels(place) == (await predicted(served, ONE))[:2]
 
 
-async def test_another_model_reads_text_again(place: Page) -> None:
+async def test_another_model_reads_text_again(place: Page, served: Served) -> None:
     await load(place, "classify-a")
     await place.locator("#tab-classify-button").click()
+    await give(place, ONE, 48)
     await choose(place, "classify", "classify-a")
+    sent: list[str] = []
+    place.on("request", lambda request: sent.append(request.post_data or ""))
     await expect(place.locator("#tab-classify textarea").first).to_be_visible()
     await expect(place.locator("#tab-classify .drop")).to_be_hidden()
     await place.locator("#tab-classify textarea").first.fill("Good")
     await place.locator("#run-classify").click()
     await expect(result(place, "classify").locator(".bar")).to_have_count(3)
+    assert any("Good" in each for each in sent)
+    assert not any("data:image/" in each for each in sent)  # a model of text is not sent the picture
     await choose(place, "classify", NAMER)
     await expect(place.locator("#tab-classify .drop")).to_be_visible()
+    assert await labels(place) == await predicted(served, ONE)
 
 
 async def test_two_models_side_by_side_and_one_that_cannot_look(place: Page) -> None:
@@ -104,6 +110,14 @@ async def test_what_is_no_picture_is_told(place: Page) -> None:
     await expect(place.locator("#tab-classify .shot .picture")).to_have_count(1)
     await place.locator("#run-classify").click()
     await expect(place.locator("#result-classify .notice.error")).to_contain_text("an SVG drawing")
+
+
+async def test_what_nobody_takes_for_a_picture_is_told_too(place: Page) -> None:
+    """Dropped, or chosen among all files: a system may not know what kind a photo is of."""
+    photo = {"name": "photo.heic", "mimeType": "", "buffer": b"\0\0\0\x18ftypheic" + bytes(100)}
+    await place.locator("#pictures-classify").set_input_files([photo])
+    await place.locator("#run-classify").click()
+    await expect(place.locator("#result-classify .notice.error")).to_contain_text("This picture cannot be read")
 
 
 async def test_the_programs_name_the_picture_as_the_page_does(place: Page, tmp_path: Path) -> None:

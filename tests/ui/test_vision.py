@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -13,9 +14,10 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page, Route, expect
 
 from tests.ui.conftest import Open
+from tests.ui.serving import running
 from tests.ui.steps import choose, go_to, load
 from tests.ui.test_code import LANGUAGES, output, program
 
@@ -194,6 +196,39 @@ async def test_enter_waits_for_a_picture_that_is_being_read(place: Page) -> None
     await expect(answers(place)).to_have_count(1)
 
 
+async def test_pictures_that_are_read_side_by_side_are_all_there(place: Page) -> None:
+    await place.evaluate("""() => {
+        const read = window.createImageBitmap;
+        window.letGo = [];
+        window.createImageBitmap = (file) => new Promise((done) => letGo.push(() => done(read(file))));
+    }""")
+    for picture in (RED_FILE, BLUE_FILE):
+        await place.locator("#pictures-vision").set_input_files(files(picture))
+    await place.evaluate("letGo[1]()")
+    await expect(strip(place)).to_have_count(1)
+    await place.evaluate("letGo[0]()")
+    await expect(strip(place)).to_have_count(2)
+    await place.locator("#pictures-vision").set_input_files(files(RED_FILE))
+    await place.get_by_role("button", name="Remove this picture").first.click()  # while another is being read
+    await place.evaluate("letGo[2]()")
+    await expect(strip(place)).to_have_count(2)
+    await ask(place, "look", f"{RED} {RED}")
+
+
+async def test_too_many_pictures_are_not_sent_by_an_enter_that_waited(place: Page) -> None:
+    await place.evaluate("""() => {
+        const read = window.createImageBitmap;
+        const gate = new Promise((done) => { window.letGo = done; });
+        window.createImageBitmap = (file) => gate.then(() => read(file));
+    }""")
+    await place.locator("#pictures-vision").set_input_files(files(*[RED_FILE] * 9))
+    await send(place, "look")
+    await place.evaluate("letGo()")
+    await expect(place.locator("#result-vision .notice.error")).to_contain_text("8 pictures")
+    await expect(strip(place)).to_have_count(8)
+    await expect(place.locator("#message-vision")).to_have_value("look")
+
+
 async def test_several_pictures_in_a_message_and_over_a_conversation(place: Page) -> None:
     await give(place, [RED_FILE, BLUE_FILE])
     await ask(place, "look", f"{RED} {BLUE}")
@@ -206,6 +241,7 @@ async def test_a_picture_can_be_left_out_again(place: Page) -> None:
     await give(place, [RED_FILE, BLUE_FILE])
     await place.get_by_role("button", name="Remove this picture").first.click()
     await expect(strip(place)).to_have_count(1)
+    await expect(place.get_by_role("button", name="Remove this picture")).to_be_focused()
     await ask(place, "look", BLUE)
 
 
@@ -225,12 +261,24 @@ async def test_pictures_are_pasted_and_dropped(place: Page) -> None:
     await ask(place, "look", f"{RED} {BLUE}")
 
 
+async def test_a_file_that_is_dropped_beside_does_not_take_the_place_of_the_page(place: Page) -> None:
+    dropped = """(on) => {
+        const transfer = new DataTransfer();
+        transfer.items.add(new File(["x"], "picture.png", { type: "image/png" }));
+        const how = { dataTransfer: transfer, bubbles: true, cancelable: true };
+        return ["dragover", "drop"].map((kind) => !document.querySelector(on).dispatchEvent(new DragEvent(kind, how)));
+    }"""
+    assert await place.evaluate(dropped, "#options-vision") == [True, True]
+    await expect(strip(place)).to_have_count(0)
+
+
 async def test_a_picture_is_taken_with_the_camera(place: Page) -> None:
     await place.get_by_role("button", name="Use the camera").click()
     await expect(place.locator(".camera video")).to_be_visible()
     await place.get_by_role("button", name="Take the picture").click()
     await expect(strip(place)).to_have_count(1)
     await expect(place.locator(".camera")).to_be_hidden()
+    await expect(place.get_by_role("button", name="Use the camera")).to_be_focused()
     await send(place, "look")
     await expect(answers(place)).to_contain_text("x")
     await expect(place.locator("#send-vision")).to_be_visible()
@@ -250,17 +298,19 @@ async def test_the_camera_goes_off_when_the_tab_is_left(place: Page) -> None:
     await expect(place.locator(".camera")).to_be_hidden()
 
 
-async def test_a_tab_without_a_model_says_so_from_the_start(open_page: Open) -> None:
-    page = await open_page("?tab=vision")
-    await page.add_init_script("""
-        const heading = () => document.querySelector("#result-vision .notice.empty strong")?.textContent;
-        const look = () => heading() && said.add(heading());
-        window.said = new Set();
-        new MutationObserver(look).observe(document, { subtree: true, childList: true });
-    """)
-    await page.reload()
-    await expect(page.locator("#result-vision .notice.empty")).to_contain_text("There is no model yet")
-    assert await page.evaluate("[...said]") == ["There is no model yet that looks at pictures"]
+async def test_a_tab_without_a_model_says_so_from_the_start(open_page: Open, tmp_path: Path) -> None:
+    async with running(tmp_path, BERTH_STARTER_DIR=str(tmp_path / "none")) as url:
+        page = await open_page("?tab=vision", url=url)
+        await page.add_init_script("""
+            const heading = () => document.querySelector("#result-vision .notice.empty strong")?.textContent;
+            const look = () => heading() && said.add(heading());
+            window.said = new Set();
+            new MutationObserver(look).observe(document, { subtree: true, childList: true });
+        """)
+        await page.reload()
+        await expect(page.locator("#result-vision .notice.empty")).to_contain_text("There is no model yet")
+        assert await page.evaluate("[...said]") == ["There is no model yet that looks at pictures"]
+        await page.context.close()  # before its server goes
 
 
 async def test_a_heavy_photo_is_made_lighter(place: Page) -> None:
@@ -304,6 +354,43 @@ async def test_retry_and_edit_keep_the_pictures(place: Page) -> None:
     await place.locator(".editor textarea").press("Enter")
     await expect(answers(place)).to_have_text(["edited"])
     await expect(place.locator("#result-vision .message.user img")).to_have_count(1)
+
+
+async def test_a_turn_that_cannot_be_done_again_stays_as_it_was(place: Page) -> None:
+    await give(place, [RED_FILE])
+    await ask(place, "look", RED)
+    await place.locator("#result-vision .message.user").hover()
+    await place.locator("#result-vision .message.user").get_by_role("button", name="Edit").click()
+    await place.locator(".editor textarea").fill("oom")
+    await place.locator(".editor textarea").press("Enter")
+    await expect(place.locator("#result-vision .notice.error")).to_contain_text("not enough memory")
+    await expect(place.locator("#result-vision .message.user .said")).to_have_text("look")
+    await expect(place.locator("#message-vision")).to_have_value("oom")
+    await expect(strip(place)).to_have_count(0)
+    await ask(place, "look", RED)
+    await expect(answers(place)).to_have_text([RED, RED])
+    await place.reload()
+    await expect(answers(place)).to_have_text([RED, RED])  # as the server has them
+
+
+async def test_an_error_takes_nothing_of_the_next_message(place: Page) -> None:
+    let_go = asyncio.Event()
+
+    async def held(route: Route) -> None:
+        await let_go.wait()
+        await route.continue_()
+
+    await place.route("**/queue/join**", held)
+    await give(place, [RED_FILE])
+    await send(place, "oom")
+    await expect(strip(place)).to_have_count(0)
+    await give(place, [BLUE_FILE])
+    await place.locator("#message-vision").fill("look")
+    let_go.set()
+    await expect(place.locator("#result-vision .notice.error")).to_contain_text("not enough memory")
+    await expect(strip(place)).to_have_count(2)
+    await expect(place.locator("#message-vision")).to_have_value("oom\nlook")
+    await ask(place, "look", f"{RED} {BLUE}")
 
 
 async def test_a_picture_grows_and_shrinks(place: Page) -> None:

@@ -56,7 +56,7 @@ berth.panels.classify = (panel) => {
 };
 
 /** The picture that is to be named: chosen, dropped or pasted. Its value is a data: URI. */
-berth.panels.photo = ({ root, props, trigger }) => {
+berth.panels.photo = ({ root, options, props, trigger }) => {
   const { el, t } = berth;
   const above = el("div", { class: "above" });
   const shown = el("div", { class: "shot" });
@@ -67,15 +67,22 @@ berth.panels.photo = ({ root, props, trigger }) => {
   const drop = el("div", { class: "drop" }, shown, el("p", {}, t("drop_hint")),
     el("div", { class: "actions" }, file, berth.button(t("choose_picture"), () => file.click())));
   root.append(drop, above);
-  const set = (picture) => {
-    props.value = picture.uri;
+  let held = ""; // the picture as a data: URI; sent only with a question to a model that names pictures
+  const offer = () => {
+    const value = berth.namesPictures() ? held : "";
+    if ((props.value || "") === value) return;
+    props.value = value;
     trigger("input");
-    berth.seen("classify", ["picture"], [picture.uri]);
+  };
+  berth.onModels(offer);
+  const set = (picture) => {
+    held = picture.uri;
+    offer();
     shown.replaceChildren(berth.picture(picture));
   };
   let newest = 0; // the last that was given counts, whichever is read first
   const take = async (files) => {
-    const given = [...files].find((each) => each.type.startsWith("image/"));
+    const given = [...files].find((each) => each.type.startsWith("image/")) ?? files[0]; // which the server can name
     if (!given) return;
     const turn = (newest += 1);
     const run = document.getElementById("run-classify");
@@ -83,9 +90,11 @@ berth.panels.photo = ({ root, props, trigger }) => {
     above.replaceChildren();
     try {
       const picture = await readPicture(given);
-      if (turn === newest) set(picture);
+      if (turn !== newest) return;
+      if (picture.uri.length + REST > options.max_body) throw { type: "request_too_large", message: null };
+      set(picture);
     } catch (error) {
-      above.replaceChildren(berth.errorNotice(error.type ? error : { type: "invalid_image", message: given.name }));
+      if (turn === newest) above.replaceChildren(berth.errorNotice(error.type ? error : { type: "invalid_image", message: given.name }));
     } finally {
       if (turn === newest) run.disabled = false;
     }

@@ -129,9 +129,9 @@ berth.talk = (section, { root, options, props, trigger, server, watch }, { tasks
     },
     resend: (question, text) => {
       if (run) return;
-      const index = now.messages.indexOf(question);
-      for (const gone of now.messages.splice(index)) drop(gone);
-      send(text, question);
+      const replaced = now.messages.splice(now.messages.indexOf(question));
+      replaced.forEach(drop);
+      send(text, question, question.images, replaced);
     },
   };
   const drop = (message) => {
@@ -208,19 +208,22 @@ berth.talk = (section, { root, options, props, trigger, server, watch }, { tasks
       const told = await server.conversation(id);
       if (told.error) return tell(told.error);
       now = told.conversation;
-      for (const { images } of now.messages) for (const image of images) image.read = () => server.image({ conversation: id, key: image.key });
+      for (const { images } of now.messages) for (const image of images) {
+        image.kept = { conversation: id, key: image.key };
+        image.read = () => server.image(image.kept);
+      }
     }
     frame.use();
     tell(null);
     redraw();
   };
 
-  /** `old` is the message that this one takes the place of, with its pictures. */
-  const send = async (text, old = null, images = old?.images ?? pictures.take()) => {
+  /** `old` is the message that this one takes the place of, with its pictures; `replaced` it and what came after. */
+  const send = async (text, old = null, images = pictures.take(), replaced = []) => {
     if (run || !text.trim()) return;
     const question = { id: null, role: "user", content: text, images };
     const answer = { id: null, role: "assistant", content: "", isRunning: true };
-    run = { conversation: now, question, answer, turn: Date.now() };
+    run = { conversation: now, question, answer, replaced, turn: Date.now() };
     now.messages.push(question, answer);
     tell(null);
     document.body.classList.add(`running-${section}`);
@@ -269,20 +272,27 @@ berth.talk = (section, { root, options, props, trigger, server, watch }, { tasks
   const end = async (value) => {
     if (!run) return;
     if (value.reply) write(value);
-    const { conversation, question, answer } = run;
+    const { conversation, question, answer, replaced } = run;
     run = null;
     answer.isRunning = false;
     if (value.stage !== "done") answer.status = "interrupted";
     document.body.classList.remove(`running-${section}`);
     above.replaceChildren();
-    if (value.stage === "error" || value.stage === "empty") {
-      if (!answer.content) { // nothing came of it: the message is put back to be sent again
-        for (const gone of conversation.messages.splice(conversation.messages.indexOf(question))) drop(gone);
-        if (conversation === now && !composer.field.value) {
-          composer.set(question.content);
-          pictures.put(question.images);
+    const hasFailed = value.stage === "error" || value.stage === "empty";
+    if (!answer.content && (hasFailed || (replaced.length && value.stage === "stopped"))) {
+      // nothing came of it: the server has what it had before, and the message is put back to be sent again
+      for (const gone of conversation.messages.splice(conversation.messages.indexOf(question))) drop(gone);
+      conversation.messages.push(...replaced);
+      if (conversation === now) {
+        replaced.forEach(add);
+        if (replaced[0]?.content !== question.content) {
+          composer.set([question.content, composer.field.value].filter((each) => each.trim()).join("\n"));
         }
+        if (!replaced.length) pictures.put([...question.images, ...pictures.held()]);
+        toEnd();
       }
+    }
+    if (hasFailed) {
       if (value.error) tell(value.error);
     } else if (answer.note) above.replaceChildren(berth.notice("hint", null, answer.note));
     drawn.get(question)?.write();

@@ -20,7 +20,10 @@ const readPicture = async (file) => {
     return { uri: await asItIs() };
   }
   const { width, height } = bitmap;
-  if (file.size <= LIGHT) return { uri: await asItIs(), width, height };
+  if (file.size <= LIGHT) {
+    bitmap.close(); // its pixels would stay until garbage is collected: 48 MB of a photo that has 12 megapixels
+    return { uri: await asItIs(), width, height };
+  }
   const scale = Math.min(1, LONGEST / Math.max(width, height));
   const canvas = berth.el("canvas", { width: Math.round(width * scale), height: Math.round(height * scale) });
   const pen = canvas.getContext("2d");
@@ -48,6 +51,15 @@ berth.picture = (picture) => {
   berth.seePicture(picture).then(() => (image.src = picture.uri), (error) => button.replaceWith(berth.errorNotice(error)));
   return button;
 };
+
+// A browser opens a file that nobody takes, and the page with all that is typed into it would be gone.
+for (const kind of ["dragover", "drop"]) {
+  document.addEventListener(kind, (event) => {
+    if (event.defaultPrevented || !event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    event.dataTransfer.dropEffect = "none";
+  });
+}
 
 /** Calls `take(files)` for what is dropped on `place`, or pasted anywhere, while `isAble()`. */
 berth.givenPictures = (place, isAble, take) => {
@@ -86,22 +98,26 @@ berth.pictures = (section, place, tell) => {
   } });
   const choose = el("span", { class: "choose" }, file,
     berth.button(t("add_picture"), () => file.click(), "quiet", { class: "bb quiet add-picture" }));
+  const remove = (picture) => {
+    put(held.filter((each) => each !== picture));
+    (strip.querySelector("figure > .bb") ?? place.querySelector(".drop .bb, .add-picture")).focus(); // it was on what is gone
+  };
   const put = (pictures) => {
     held = pictures;
     strip.hidden = !held.length && !next;
     strip.replaceChildren(...held.map((picture) => el("figure", {}, berth.picture(picture),
-      berth.button("×", () => put(held.filter((each) => each !== picture)), "quiet", { "aria-label": t("remove_picture"), title: t("remove_picture") }))),
+      berth.button("×", () => remove(picture), "quiet", { "aria-label": t("remove_picture"), title: t("remove_picture") }))),
       ...(next ? [el("span", { class: "aside", role: "status" }, t("picture_reading"))] : []));
     listeners.forEach((listener) => listener());
   };
   const add = async (files) => {
-    const room = MOST - held.length;
-    if (files.length > room) tell({ type: "invalid_request", message: t("too_many_pictures", { n: MOST }) });
     if (!reading) hasFailed = false;
     reading += 1;
-    for (const each of files.slice(0, Math.max(0, room))) {
+    for (const each of files.slice(0, MOST + 1)) {
       try {
-        put([...held, await readPicture(each)]);
+        const picture = await readPicture(each);
+        if (held.length >= MOST) throw { type: "invalid_request", message: t("too_many_pictures", { n: MOST }) };
+        put([...held, picture]); // those that are held by now: others may have come or gone meanwhile
       } catch (error) {
         hasFailed = true;
         tell(error.type ? error : { type: "invalid_image", message: each.name });
@@ -139,15 +155,18 @@ berth.sees = (name) => {
 const camera = (taken, tell) => {
   const { el, t } = berth;
   const box = el("div", { class: "camera", hidden: true });
-  let stream = null, isAsking = false;
+  let stream = null, isAsking = false, opener = null;
   const close = () => {
+    const isIn = box.contains(document.activeElement);
     stream?.getTracks().forEach((track) => track.stop());
     stream = null;
     box.hidden = true;
     box.replaceChildren();
+    if (isIn) opener.focus(); // who works by keyboard goes on where the camera was opened
   };
   berth.onTab.add(close);
-  const open = async () => {
+  const open = async (button) => {
+    opener = button;
     if (stream) return close();
     if (isAsking) return; // a second camera would never be closed
     isAsking = true;
@@ -167,9 +186,9 @@ const camera = (taken, tell) => {
       canvas.toBlob((blob) => taken(new File([blob], "camera.jpg", { type: blob.type })), "image/jpeg", 0.92);
       close();
     };
-    const button = berth.button(t("shoot"), shoot, "primary", { disabled: true });
-    video.addEventListener("loadeddata", () => (button.disabled = false));
-    box.replaceChildren(video, el("div", { class: "actions" }, button, berth.button(t("cancel"), close)));
+    const shutter = berth.button(t("shoot"), shoot, "primary", { disabled: true });
+    video.addEventListener("loadeddata", () => (shutter.disabled = false));
+    box.replaceChildren(video, el("div", { class: "actions" }, shutter, berth.button(t("cancel"), close)));
     box.hidden = false;
   };
   return { box, open };
@@ -183,7 +202,7 @@ berth.pane = ({ server, pictures, tell, gone, messages }) => {
     el("p", {}, t("drop_hint")),
     el("div", { class: "actions" },
       berth.button(t("choose_picture"), () => document.getElementById("pictures-vision").click(), "primary"),
-      navigator.mediaDevices && berth.button(t("take_picture"), () => shot.open())));
+      navigator.mediaDevices && berth.button(t("take_picture"), (event) => shot.open(event.currentTarget))));
   const seen = el("div", { class: "seen" });
   const again = berth.button(t("new_conversation"), gone, "quiet", { id: "new-vision" });
   const caption = (picture) => [

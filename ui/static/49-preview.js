@@ -23,8 +23,8 @@ berth.preview = (server, pictures, model) => {
   const seenBy = async (name) => {
     const found = [];
     for (const picture of pictures) {
-      await berth.seePicture(picture);
-      const told = await server.preview({ model: name, picture: picture.uri });
+      // the server has what it keeps; sent back, it may be too large for a request: a WebP file is kept as PNG
+      const told = await server.preview({ model: name, ...(picture.kept ?? { picture: picture.uri }) });
       if (told.error) throw told.error;
       found.push(told.preview);
     }

@@ -373,7 +373,8 @@ WORDS: dict[str, str] = {
     "error_conversation_not_found": "That conversation is gone. Choose another one, or begin anew.",
     "error_conversation_busy": "This conversation is still being answered. Wait for it, or stop it.",
     "error_image_quota_exceeded": (
-        "Your conversations hold as many pictures as there is room for. Delete some of them, then send this again."
+        "Your conversations hold as many pictures as there is room for. Delete conversations that you no longer need, "
+        "then send this again."
     ),
     "error_queue_full": "{model} has as many requests waiting as it takes. Try again shortly.",
     "error_model_loading": "{model} is still being loaded. Its progress stands above; run it again when it is ready.",

@@ -202,7 +202,7 @@ WORDS: dict[str, str] = {
     "preview": "모델이 본 모습",
     "preview_tiles": "가로 {columns} × 세로 {rows}칸, 한 칸 {size}",
     "preview_running": "모델에 물어보는 중 …",
-    "preview_handed": "이 모습 그대로 라이브러리에 넘겨요. 그 뒤에 어떻게 줄이고 자르는지는 알려 주지 않아요.",
+    "preview_handed": "이 모습 그대로 라이브러리에 넘겨요. 라이브러리가 그 뒤에 어떻게 줄이고 자르는지는 알 수 없어요.",
     "preview_absent": "{model} 모델이 메모리에 없어요. 불러오면 모델이 본 모습을 볼 수 있어요.",
     "picture_size": "{width} × {height} 픽셀",
     "meter": "{all}토큰 중 {used}",

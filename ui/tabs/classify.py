@@ -58,7 +58,7 @@ def build(page: gr.Blocks, core: Core, feed: gr.HTML) -> None:
 
     with section.tab():
         with section.inputs():
-            picture = panel("photo", "")
+            picture = panel("photo", "", options={"max_body": core.settings.max_body_bytes})
             text = gr.Textbox(
                 label=w("text"),
                 placeholder=w("classify_placeholder"),

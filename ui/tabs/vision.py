@@ -24,7 +24,7 @@ from ui.talk import DEFAULT_SAMPLING, asks_sampling, plain_answer
 
 EXAMPLES = {  # picture of the starter's samples, question
     "en": [
-        ("three-shapes", "What shapes are in the picture?"),
+        ("three-shapes", "Describe the picture."),
         ("six", "How many are there?"),
         ("hearts", "What colour are they?"),
     ],

@@ -95,9 +95,10 @@ class Vision(Protocol):
         """The images whose places the tokens of `slot` may name from now on, before `begin`; none: it is done with."""
         ...
 
-    def look_on(self, chunk: Chunk) -> bool:
+    def look_on(self, chunk: Chunk, *, may_embed: bool = True) -> bool:
         """Before the step that reads `chunk`: whether the images that it names are embedded. If they are not, it
-        embeds a part of one, no more than those who write should wait for, and is asked again before the next step.
+        embeds a part of one, no more than those who write should wait for, and is asked again before the next step;
+        nothing when not `may_embed`.
 
         What it raises fails this prompt alone, what `step` raises may fail others. A runtime whose step does it all
         says yes.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from threading import Condition
 
@@ -178,9 +178,11 @@ class Scheduler:
 
     # what is run
 
-    def _plan(self) -> list[Chunk]:
-        writing = [answer for answer in self._running if answer.unread == 1]
-        reading = [answer for answer in self._running if answer.unread > 1]
+    def _plan(self, late: Collection[int] = ()) -> list[Chunk]:
+        """`late`: slots that read nothing in this step."""
+        running = [answer for answer in self._running if answer.slot not in late]
+        writing = [answer for answer in running if answer.unread == 1]
+        reading = [answer for answer in running if answer.unread > 1]
         budget = max(self._runtime.prefill_tokens - len(writing), 1)
         chunks = [self._chunk(answer, 1) for answer in writing]
         for index, answer in enumerate(reading):  # what one leaves of its share goes to those after it
@@ -200,7 +202,7 @@ class Scheduler:
         owners = {answer.slot: answer for answer in self._running}
         self.busy_since = time.monotonic()
         try:
-            chunks = self._seen(chunks, owners)
+            chunks = self._ready(chunks, owners)
             scores = self._runtime.step(chunks) if chunks else []
         except ContextLost:
             raise
@@ -222,24 +224,33 @@ class Scheduler:
         for chunk, logits in zip(chunks, scores, strict=True):
             self._taken(owners[chunk.slot], chunk, logits)
 
-    def _seen(self, chunks: list[Chunk], owners: dict[int | None, Answer]) -> list[Chunk]:
-        """Those whose images are ready to be read. One part of one image is embedded in a step, in the order in which
-        the prompts came, so that who writes never waits for more."""
+    def _ready(self, chunks: list[Chunk], owners: dict[int | None, Answer]) -> list[Chunk]:
+        """Those whose images are ready to be read; the others' share of the prompts goes to them."""
+        seen = self._seen(chunks, owners, may_embed=True)
+        late = {chunk.slot for chunk in chunks} - {chunk.slot for chunk in seen}
+        if not late:
+            return seen
+        wider = {chunk.slot: chunk for chunk in self._seen(self._plan(late), owners, may_embed=False)}
+        return [wider.get(chunk.slot, chunk) for chunk in seen]
+
+    def _seen(self, chunks: list[Chunk], owners: dict[int | None, Answer], *, may_embed: bool) -> list[Chunk]:
+        """Those whose images are embedded. One part of one image is embedded in a step, if any, in the order in which
+        the prompts came, so that who writes never waits for more; images that are kept wait for none of that."""
         vision, size = self._runtime.vision, self._runtime.codec.size
-        seen, has_looked = [], False
+        seen = []
         for chunk in chunks:
             names_images = vision is not None and max(chunk.tokens) >= size
-            if not names_images or (not has_looked and self._looked(owners[chunk.slot].job, chunk)):
+            if not names_images or self._looked(owners[chunk.slot].job, chunk, may_embed=may_embed):
                 seen.append(chunk)
             else:
-                has_looked = True
+                may_embed = False
         return seen
 
-    def _looked(self, job: Job, chunk: Chunk) -> bool:
+    def _looked(self, job: Job, chunk: Chunk, *, may_embed: bool) -> bool:
         """Whether the images that `chunk` reads are ready for it; its job may have failed."""
         assert self._runtime.vision is not None
         try:
-            return self._runtime.vision.look_on(chunk)
+            return self._runtime.vision.look_on(chunk, may_embed=may_embed)
         except ContextLost:
             raise
         except InsufficientMemory as error:

@@ -65,6 +65,7 @@ class LlamaSight:
     def preview(self, image: Image) -> Preview:
         """See `Vision`. What mtmd makes of the pixels that it is handed, it does not tell."""
         pixels, picture = self._handed(image)
+        self._check(picture)
         return {"views": [view(pixels[None])], "tokens": picture.count, "is_exact": False}
 
     def show(self, slot: int, images: Sequence[Image]) -> None:
@@ -73,13 +74,14 @@ class LlamaSight:
         else:
             self._shown.pop(slot, None)
 
-    def look_on(self, chunk: Chunk) -> bool:
+    def look_on(self, chunk: Chunk, *, may_embed: bool = True) -> bool:
         """See `Vision`: a tile at a time."""
         for span in spans(chunk.tokens, self._codec.size):
             picture = self.shown(chunk.slot, span.number)
             for tile in picture.ending(span):
                 if tile.rows is None:
-                    self._projector.encode(picture, tile)
+                    if may_embed:
+                        self._projector.encode(picture, tile)
                     return False
         return True
 
@@ -127,6 +129,11 @@ class LlamaSight:
 
     def _laid_out(self, image: Image) -> Picture:
         _, picture = self._handed(image)
+        self._check(picture)
+        return picture
+
+    def _check(self, picture: Picture) -> None:
+        """Raises InvalidRequest for an image that no prompt can hold."""
         whole = max((tile.count for tile in picture.tiles if tile.is_seen_whole), default=0)
         if picture.count > MAX_PLACES or whole > self._whole:
             raise InvalidRequest(
@@ -137,7 +144,6 @@ class LlamaSight:
             raise InvalidRequest(
                 f"{self._name} has no tokens to put around an image of this form. Send one that is nearer to a square."
             )
-        return picture
 
     def lacks_tokens(self, picture: Picture) -> bool:
         """Whether its layout names tokens that the model does not have."""

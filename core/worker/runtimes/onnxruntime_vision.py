@@ -18,7 +18,7 @@ from transformers.image_utils import SizeDict
 
 from core.errors import CorruptModel, LoadFailed
 from core.graphs import SeeingGraphs, seeing_graphs_of
-from core.types import Task
+from core.types import Image, Task
 from core.worker.devices import guarded, pick_device
 from core.worker.generation.base import Chunk
 from core.worker.generation.images import number_of
@@ -87,7 +87,9 @@ class GraphEyes(Eyes):
         """Looks at a grey image. Raises CorruptModel, LoadFailed."""
         data = io.BytesIO()
         PIL.Image.new("RGB", (64, 64), (128, 128, 128)).save(data, "PNG")
-        rows = self._embedded({"data": data.getvalue(), "key": "grey"}, number_of("grey"))
+        grey: Image = {"data": data.getvalue(), "key": "grey"}
+        self.read(grey)  # first, as for a prompt: its pixels would be read again and kept, for nobody
+        rows = self._embedded(grey, number_of("grey"))
         self._kept.clear()
         self._at_hand.clear()
         if not torch.isfinite(rows).all():

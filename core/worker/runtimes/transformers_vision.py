@@ -91,13 +91,15 @@ class Eyes:
         while not self.look_on(chunk):
             pass
 
-    def look_on(self, chunk: Chunk) -> bool:
+    def look_on(self, chunk: Chunk, *, may_embed: bool = True) -> bool:
         """See `Vision`. Raises InsufficientMemory, CorruptModel."""
         for span in spans(chunk.tokens, self._size):
             if span.number in self._kept and span.number not in self._at_hand:
                 self._kept.move_to_end(span.number)
                 self._at_hand[span.number] = self._kept[span.number]
             if span.number not in self._at_hand:
+                if not may_embed:
+                    return False
                 image = self._slots[chunk.slot][span.number]
                 with torch.inference_mode():
                     guarded(

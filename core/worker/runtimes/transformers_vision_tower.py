@@ -51,7 +51,8 @@ def _llava_next(model: Any, pixels: dict[str, Any]) -> tuple[torch.Tensor, Encod
     strategy = config.vision_feature_select_strategy
 
     def encode(tiles: torch.Tensor) -> torch.Tensor:
-        hidden = inner.vision_tower(tiles, output_hidden_states=True, return_dict=True).hidden_states
+        # those alone are kept, as `get_image_features` has it; all of them would take more than the pass
+        hidden = inner.vision_tower(tiles, output_hidden_states=layers, return_dict=True).hidden_states
         chosen = [hidden[layer] for layer in ([layers] if isinstance(layers, int) else layers)]
         features = torch.cat(chosen, dim=-1)
         projected: torch.Tensor = inner.multi_modal_projector(features[:, 1:] if strategy == "default" else features)

@@ -16,7 +16,7 @@ CATALOG = Catalog()
 
 def test_starters_come_first() -> None:
     starters = [entry.name for entry in CATALOG.entries if entry.starter]
-    assert starters == ["starter-sentiment", "starter-ner", "starter-embed", "starter-chat"]
+    assert starters == ["starter-sentiment", "starter-ner", "starter-embed", "starter-chat", "starter-vision"]
     assert [entry.name for entry in CATALOG.entries[: len(starters)]] == starters
 
 

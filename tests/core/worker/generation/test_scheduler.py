@@ -374,14 +374,43 @@ def test_an_image_that_fails_half_way_fails_its_prompt_alone():
     vision.parts, desk.writer.vision = 3, vision
     real = vision.look_on
 
-    def look_on(chunk):
-        if len(vision.looked) == 2:
+    def look_on(chunk, *, may_embed=True):
+        if may_embed and len(vision.looked) == 2:
             vision.looked.append(0)
             raise ZeroDivisionError("a bug")
-        return real(chunk)
+        return real(chunk, may_embed=may_embed)
 
     vision.look_on = look_on
     failing, other, text = shown(desk, "a", "say:first"), shown(desk, "b", "say:second"), desk.ask("count:20")
     desk.run()
     assert isinstance(failing.error, InternalError)
     assert (desk.text(other), desk.text(text)) == ("second", "abcdefghijklmnopqrst")
+
+
+def test_an_image_that_is_embedded_waits_for_no_other():
+    desk = Desk()
+    desk.writer.vision = vision = Seeing(desk.writer.codec)
+    vision.parts = 1
+    shown(desk, "a", "say:x")
+    desk.run()
+    vision.parts = 1000
+    vision._embedded[number_of("a")] = 1000
+    shown(desk, "b", "say:first")
+    desk.scheduler.step()
+    again = shown(desk, "a", "say:again")
+    for _ in range(10):
+        desk.scheduler.step()
+    assert desk.text(again) == "again"
+
+
+def test_prompts_that_wait_for_the_tower_take_no_share_from_those_that_read():
+    desk = Desk(max_sequences=8, prefill_tokens=64)
+    desk.writer.vision = vision = Seeing(desk.writer.codec)
+    vision.parts = 1000
+    for key in "abcdefg":
+        shown(desk, key, "say:x")
+    desk.scheduler.step()
+    text = desk.ask("x" * 630 + "\nsay:y")
+    for _ in range(12):
+        desk.scheduler.step()
+    assert desk.text(text) == "y"

@@ -135,6 +135,7 @@ def test_a_question_on_the_same_picture_does_not_run_the_tower_again(name: str, 
     generator = loaded(directory(name))
     assert not generator.vision._kept
     assert not generator.vision._at_hand  # of what it was warmed with
+    assert not generator.vision.reader._pixels
     calls, talk = tower(generator), Talk(generator)
     [first] = talk.ask(ONE)
     once = len(calls)  # a pass for each tile
