@@ -14,8 +14,8 @@ from core.chat.types import Conversation, StoredMessage
 from core.core import Core
 from core.errors import InvalidRequest
 from core.images.encoded import data_uri
-from core.types import Image
 from ui.guard import owner_of, told
+from ui.pictures import read_pictures
 
 PAGE_SIZE = 50
 
@@ -35,15 +35,8 @@ def server_functions(core: Core) -> list[Callable[..., Any]]:
         found = await chat.conversations.image(owner, str(given.get("conversation")), str(given.get("key")))
         return {"uri": data_uri(found.data or b"", found.media_type)}
 
-    async def picture(given: Any, owner: str) -> Image:
-        if not given.get("key"):
-            (sent,) = await core.images.read("image", [str(given.get("picture"))])
-            return sent
-        kept = await chat.conversations.image(owner, str(given.get("conversation")), str(given.get("key")))
-        return {"data": kept.data or b"", "key": kept.key}
-
     async def preview(given: Any, owner: str) -> dict[str, Any]:
-        image = await picture(given, owner)
+        (image,) = await read_pictures(core, owner, [given.get("picture") or given])
         _, seen = await core.preview(image, str(given.get("model")))
         views = [{**view, "tiles": [data_uri(png) for png in view["tiles"]]} for view in seen["views"]]
         return {"preview": {**seen, "views": views}}

@@ -14,11 +14,11 @@ import gradio as gr
 
 from core.chat.types import ChatBegun, ChatEnded, ChatTurn
 from core.core import Core
-from core.errors import InvalidRequest
 from core.sampling import parse_sampling
-from core.types import Delta, Image, Sampling, Task
+from core.types import Delta, Sampling, Task
 from ui.guard import owner_of
 from ui.pace import Look
+from ui.pictures import read_pictures
 from ui.sampling import sampling_of
 from ui.section import quiet
 from ui.streaming import StreamingSection
@@ -65,21 +65,13 @@ class Said:
 
 
 async def answered(core: Core, turn: ChatTurn, owner: str, images: Any) -> AsyncGenerator[Said]:
-    """The same object after each step of the model. `images`: base64 or data: URIs."""
-    turn = replace(turn, images=await _read(core, images))
+    """The same object after each step of the model. `images` as `read_pictures` takes them."""
+    turn = replace(turn, images=await read_pictures(core, owner, images))
     said = Said()
     async with contextlib.aclosing(core.chat.reply(turn, owner)) as items:
         async for item in items:
             said.take(item)
             yield said
-
-
-async def _read(core: Core, images: Any) -> tuple[Image, ...]:
-    if not images:
-        return ()
-    if not isinstance(images, list) or not all(isinstance(each, str) for each in images):
-        raise InvalidRequest("`images` must be a list of pictures, each in base64 or as a data: URI.")
-    return await core.images.read("images", images)
 
 
 def wire(section: StreamingSection, core: Core, task: Task, talk: gr.HTML, options: dict[str, Any]) -> None:

@@ -20,6 +20,10 @@ QUESTIONS = {
     "en": ("How do I change the port?", "How do I load a model?", "Can I use the openai client?"),
     "ko": ("포트를 바꾸려면?", "모델을 어떻게 불러와?", "openai 클라이언트로 쓸 수 있어?"),
 }
+LOOKS = {
+    "en": ("What do you see?", "How many are there?"),
+    "ko": ("그림을 설명해 줘", "모두 몇 개야?", "배경은 무슨 색이야?"),
+}
 SENTENCE = "이서연 씨는 지난 금요일 부산에서 삼성전자 관계자를 만났다."
 
 
@@ -69,9 +73,23 @@ async def chat(page: Page) -> None:
     await page.evaluate("scrollTo(0, 0)")
 
 
+async def vision(page: Page) -> None:
+    """A picture, described."""
+    await go_to(page, "vision")
+    await unfold(page, "vision")
+    await set_temperature(page, "vision", 0)
+    await unfold(page, "vision")
+    await page.locator("#pictures-vision").set_input_files(ROOT / "starter" / "vision" / "samples" / "six.png")
+    await expect(page.locator("#result-vision .strip img")).to_have_count(1)
+    for question in LOOKS[await language(page)]:
+        await say(page, question, "vision")
+    await page.mouse.move(0, 0)
+    await page.evaluate("scrollTo(0, 0)")
+
+
 async def models(page: Page) -> None:
     await go_to(page, "models")
-    await expect(page.locator("#models tbody tr")).to_have_count(4)
+    await expect(page.locator("#models tbody tr")).to_have_count(5)
     await expect(page.locator("#memory .device")).to_be_visible()
 
 
@@ -85,13 +103,14 @@ async def set_temperature(page: Page, tab: str, value: float) -> None:
     await field.press("Tab")
 
 
-async def say(page: Page, text: str) -> None:
+async def say(page: Page, text: str, section: str = "chat") -> None:
     """A turn, to its end."""
-    await page.locator("#message-chat").fill(text)
-    await page.locator("#message-chat").press("Enter")
-    await expect(page.locator(".message.user .said").last).to_have_text(text)
-    await expect(page.locator(".message.assistant .retry").last).to_be_visible()
-    await expect(page.locator("#send-chat")).to_be_visible()
+    await page.locator(f"#message-{section}").fill(text)
+    await page.locator(f"#message-{section}").press("Enter")
+    place = page.locator(f"#result-{section}")
+    await expect(place.locator(".message.user .said").last).to_have_text(text)
+    await expect(place.locator(".message.assistant .retry").last).to_be_visible()
+    await expect(page.locator(f"#send-{section}")).to_be_visible()
 
 
 # name → steps, and what the browser is like; in this order, since the last one shows what the others loaded
@@ -113,6 +132,8 @@ PICTURES = {
         chat,
         {"viewport": {"width": 390, "height": 844}, "locale": "ko-KR", "color_scheme": "dark"},
     ),
+    "vision": (vision, {"viewport": {"width": 1440, "height": 760}}),
+    "vision-ko": (vision, {"viewport": {"width": 1440, "height": 760}, "locale": "ko-KR"}),
     "models": (models, {"viewport": {"width": 1440, "height": 900}}),
 }
 

@@ -356,6 +356,28 @@ async def test_retry_and_edit_keep_the_pictures(place: Page) -> None:
     await expect(place.locator("#result-vision .message.user img")).to_have_count(1)
 
 
+async def test_a_picture_too_large_to_be_sent_back_is_asked_about_again(place: Page) -> None:
+    """A WebP file is kept as PNG, which takes ten times as much."""
+    made = BytesIO()
+    noise = [Image.effect_noise((2000, 1900), 60) for _ in range(3)]
+    Image.merge("RGB", noise).save(made, "WEBP", quality=1, method=0)
+    assert len(made.getvalue()) < 1_000_000  # sent as it is
+    sent = {"name": "noise.webp", "mimeType": "image/webp", "buffer": made.getvalue()}
+    await place.locator("#pictures-vision").set_input_files([sent])
+    await expect(strip(place)).to_have_count(1)
+    await send(place, "look")
+    await expect(answers(place)).to_contain_text("2000x1900 #")
+    await expect(place.locator("#send-vision")).to_be_visible()
+    await place.reload()
+    shown = place.locator("#result-vision .seen img")
+    await expect(shown).to_have_js_property("naturalWidth", 2000)
+    assert len(await shown.get_attribute("src") or "") > 10 * 2**20  # of a request
+    await place.locator("#result-vision .message.assistant .retry").click()
+    await expect(place.locator("#send-vision")).to_be_visible()
+    await expect(answers(place)).to_contain_text("2000x1900 #")
+    await expect(place.locator("#result-vision .notice.error")).to_have_count(0)
+
+
 async def test_a_turn_that_cannot_be_done_again_stays_as_it_was(place: Page) -> None:
     await give(place, [RED_FILE])
     await ask(place, "look", RED)

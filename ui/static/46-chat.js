@@ -234,13 +234,13 @@ berth.talk = (section, { root, options, props, trigger, server, watch }, { tasks
     now.system = frame.system?.() ?? now.system; // it stays with the conversation
     const given = { message: text, conversation: now.id, replaces: now.id ? old?.id ?? null : null, language: berth.lang, ...frame.values(), turn: run.turn };
     try {
-      await Promise.all(images.map(berth.seePicture));
-      const length = images.reduce((sum, { uri }) => sum + uri.length, REST);
+      await Promise.all(images.map((image) => image.kept || berth.seePicture(image))); // the server has those that it keeps
+      const length = images.reduce((sum, { kept, uri }) => sum + (kept ? 0 : uri.length), REST);
       if (length > options.max_body) throw { type: "request_too_large", message: null }; // nothing would come back of it
     } catch (error) {
       return end({ stage: "error", error });
     }
-    props.value = { ...given, images: images.map(({ uri }) => uri) };
+    props.value = { ...given, images: images.map(({ kept, uri }) => kept ?? uri) };
     trigger("send");
   };
 
@@ -295,7 +295,7 @@ berth.talk = (section, { root, options, props, trigger, server, watch }, { tasks
     if (hasFailed) {
       if (value.error) tell(value.error);
     } else if (answer.note) above.replaceChildren(berth.notice("hint", null, answer.note));
-    drawn.get(question)?.write();
+    if (question.images.length) drawn.get(question)?.write(); // what the model saw of them can be asked for now
     drawn.get(answer)?.write();
     if (conversation.id && value.stage !== "done") await learnIds(conversation);
     if (conversation === now) settle();
