@@ -1,6 +1,7 @@
 """How a route reads its body, and what happens when the client leaves before the answer."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -24,7 +25,7 @@ class JsonRequest(Request):
         """Before the route reads its fields. Raises errors of `core/errors.py`."""
 
 
-class OtherRequest(JsonRequest):
+class OtherRequest(JsonRequest, ABC):
     """One that also takes bodies which are no JSON, and gives the route the fields that they stand for."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
@@ -37,12 +38,13 @@ class OtherRequest(JsonRequest):
         super().__init__(scope, receive)
 
     @staticmethod
+    @abstractmethod
     def takes(content_type: str) -> bool:
-        raise NotImplementedError
+        """Whether a body sent as this is one of those."""
 
+    @abstractmethod
     def fields(self, content_type: str, body: bytes) -> dict[str, Any]:
         """What the body would be as JSON, where a picture is bytes. Raises InvalidRequest."""
-        raise NotImplementedError
 
     async def prepare(self) -> None:
         if self._is_other:

@@ -16,7 +16,7 @@ from api.wire import Body, Wire
 from core.chat.types import ChatTurn
 from core.core import Core
 from core.errors import InvalidRequest
-from core.images.encoded import data_uri
+from core.images.encoded import view_with_uris
 from core.images.kinds import FORMATS
 from core.types import Image, Preview, State, Task
 
@@ -149,7 +149,7 @@ async def _turn(core: Core, body: V5) -> ChatTurn:
 
 
 def _shown(model: str, preview: Preview) -> dict[str, Any]:
-    views = [{**view, "tiles": [data_uri(png) for png in view["tiles"]]} for view in preview["views"]]
+    views = [view_with_uris(view) for view in preview["views"]]
     return {"model": model, "image_tokens": preview["tokens"], "is_exact": preview["is_exact"], "views": views}
 
 

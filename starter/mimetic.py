@@ -1,8 +1,8 @@
 """Attention that begins as trained attention looks: each place attends to itself and to what is like it.
 
 Mimetic initialization (Trockman and Kolter, 2023, "Mimetic Initialization of Self-Attention Layers"), with sine and
-cosine positions. From it a small tower learns in minutes on two cores what it does not learn in half an hour from
-random weights: a place sees its neighbours from the first step.
+cosine positions: a place sees its neighbours from the first step, which a small tower that begins with random weights
+takes long to learn.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from core.chat.templates import Template
 from core.chat.types import Conversation, StoredMessage
 from core.core import Core
 from core.errors import InvalidRequest
-from core.images.encoded import data_uri
+from core.images.encoded import data_uri, view_with_uris
 from ui.guard import owner_of, told
 from ui.pictures import read_pictures
 
@@ -38,8 +38,7 @@ def server_functions(core: Core) -> list[Callable[..., Any]]:
     async def preview(given: Any, owner: str) -> dict[str, Any]:
         (image,) = await read_pictures(core, owner, [given.get("picture") or given])
         _, seen = await core.preview(image, str(given.get("model")))
-        views = [{**view, "tiles": [data_uri(png) for png in view["tiles"]]} for view in seen["views"]]
-        return {"preview": {**seen, "views": views}}
+        return {"preview": {**seen, "views": [view_with_uris(view) for view in seen["views"]]}}
 
     async def rename(given: Any, owner: str) -> dict[str, Any]:
         await chat.conversations.rename(owner, str(given.get("id")), str(given.get("title")))

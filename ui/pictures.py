@@ -19,6 +19,7 @@ async def read_pictures(core: Core, owner: str, given: Any) -> tuple[Image, ...]
         return ()
     if not isinstance(given, list) or not all(isinstance(each, str | dict) for each in given):
         raise InvalidRequest("`images` must be a list of pictures, each in base64 or as a data: URI.")
+    core.images.check_count("images", len(given))
     new = iter(await core.images.read("images", [each for each in given if isinstance(each, str)]))
     return tuple([await _kept(core, owner, each) if isinstance(each, dict) else next(new) for each in given])
 

@@ -29,12 +29,6 @@ class ImageStore:
         self._limits = limits
 
     @whole
-    async def of(self, conversation_id: str, before: str | None = None) -> list[StoredImage]:
-        """All of a conversation, or those before the user's message `before`. Raises InvalidRequest."""
-        async with self._database.read() as connection:
-            return await rows.images(connection, await rows.within(connection, conversation_id, before))
-
-    @whole
     async def check_turn(
         self, owner: str, conversation_id: str, given: Sequence[StoredImage], replaces: str | None, coming: int
     ) -> None:

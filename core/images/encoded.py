@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from typing import Any
 
 from core.errors import InvalidImage, InvalidRequest, RequestTooLarge
 from core.params import checked
+from core.types import View
 
 MAX_FILE = 32 * 1024 * 1024  # bytes of one picture's file; a request's own limit is usually below it
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,31}):", re.IGNORECASE)
@@ -18,6 +20,11 @@ _SPACE = str.maketrans("", "", " \t\r\n")
 def data_uri(data: bytes, media_type: str = "image/png") -> str:
     """A file as browsers show it and requests may send it."""
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def view_with_uris(view: View) -> dict[str, Any]:
+    """What a model sees of a picture, with its tiles as data: URIs."""
+    return {**view, "tiles": [data_uri(png) for png in view["tiles"]]}
 
 
 def decode_image(name: str, value: object) -> bytes:

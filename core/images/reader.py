@@ -28,6 +28,16 @@ class ImageReader:
         self._threads = ThreadPoolExecutor(AT_ONCE, "image")
         self._waiting = 0
 
+    def check_count(self, name: str, count: int) -> None:
+        """Raises InvalidRequest when a message has more images, in the field `name`, than it may."""
+        if count > self.max_images:
+            error = InvalidRequest(
+                f"`{name}` holds {count:,} images; a message takes {self.max_images}. Send fewer, or in several "
+                "messages of a conversation."
+            )
+            error.param = name
+            raise error
+
     async def read(self, name: str, given: Sequence[bytes | str]) -> tuple[Image, ...]:
         """The pictures of one message: files, or base64 and data: URIs. `name` is the field that they came in.
 
@@ -35,13 +45,7 @@ class ImageReader:
         """
         if not given:
             return ()
-        if len(given) > self.max_images:
-            error = InvalidRequest(
-                f"`{name}` holds {len(given):,} images; a message takes {self.max_images}. Send fewer, or in several "
-                "messages of a conversation."
-            )
-            error.param = name
-            raise error
+        self.check_count(name, len(given))
         if self._waiting + len(given) > MAX_WAITING:
             raise QueueFull("Too many images are being read already. Try again shortly.")
         self._waiting += len(given)

@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import torch
-import transformers
 from huggingface_hub import constants
 
 from core.core import Core
@@ -20,7 +18,7 @@ from tests.fakes.decoders import CHAT_TEMPLATE
 from tests.fakes.hub import FakeHub
 from tests.fakes.onnx_decoders import write_data, write_onnx_decoder
 from tests.fakes.onnx_vision import STEMS, write_onnx_vision
-from tests.fakes.vision import opened, own_processor, picture
+from tests.fakes.vision import generated, picture
 
 COUNT = 12  # tokens of an answer
 GREEDY = Sampling(max_tokens=COUNT, temperature=0, ignore_eos=True)
@@ -77,20 +75,10 @@ async def test_from_the_hub_to_an_answer_about_a_picture(core: Core, sources: Pa
     assert plan.inspection.tasks == (LOOKS, Task.TEXT_GENERATION)
     info = await (await core.load(spec)).done
     assert (info.runtime, info.tasks) == (Runtime.ONNXRUNTIME, (LOOKS, Task.TEXT_GENERATION))
-    processor = own_processor(sources / "plain")
-    model = transformers.AutoModelForImageTextToText.from_pretrained(sources / "plain").eval()
-    model.generation_config.eos_token_id = None
-    parts = [{"type": "image", "image": opened(SHOWN)}, {"type": "text", "text": "무엇이 보이나요?"}]
-    inputs = processor.apply_chat_template(
-        [{"role": "user", "content": parts}], tokenize=True, add_generation_prompt=True, return_dict=True,
-        return_tensors="pt",
-    )  # fmt: skip
-    with torch.inference_mode():
-        written = model.generate(**inputs, do_sample=False, max_new_tokens=COUNT, pad_token_id=1)
-    theirs = processor.tokenizer.decode(written[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    theirs, length = generated(sources / "plain", SHOWN, "무엇이 보이나요?", COUNT)
     first = await core.complete(Prompt(messages=asked("무엇이 보이나요?")), GREEDY, "tiny", LOOKS)
     assert first.texts[0].replace("\ufffd", "") == theirs.replace("\ufffd", "")
-    assert first.begun.prompt_tokens == inputs["input_ids"].shape[1]
+    assert first.begun.prompt_tokens == length
     turn: tuple[Message, ...] = ({"role": "assistant", "content": "새"}, {"role": "user", "content": "확실해?"})
     second = await core.complete(Prompt(messages=(*asked("무엇이 보이나요?"), *turn)), GREEDY, "tiny", LOOKS)
     assert second.generated.usage.cached_tokens > first.begun.prompt_tokens // 2

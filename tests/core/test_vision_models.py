@@ -7,8 +7,6 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
-import torch
-import transformers
 
 from core.core import Core
 from core.errors import ContextOverflow, InvalidRequest, TaskNotSupported
@@ -16,7 +14,7 @@ from core.settings import Settings
 from core.types import Begun, Message, ModelSpec, Prompt, Sampling, Task
 from core.worker.architectures import hyperclovax_vlm
 from tests.fakes.decoders import CHAT_TEMPLATE, write_decoder
-from tests.fakes.vision import opened, own_processor, picture, write_vision
+from tests.fakes.vision import generated, picture, write_vision
 
 COUNT = 16  # tokens of an answer
 GREEDY = Sampling(max_tokens=COUNT, temperature=0, ignore_eos=True)
@@ -47,20 +45,10 @@ def asked(text: str) -> tuple[Message, ...]:
 async def test_an_answer_about_a_picture_is_that_of_generate(name: str, core: Core) -> None:
     path = core.settings.models_dir / name
     hyperclovax_vlm.register()
-    processor = own_processor(path)
-    model = transformers.AutoModelForImageTextToText.from_pretrained(path).eval()
-    model.generation_config.eos_token_id = None
-    parts = [{"type": "image", "image": opened(SHOWN)}, {"type": "text", "text": "무엇이 보이나요?"}]
-    inputs = processor.apply_chat_template(
-        [{"role": "user", "content": parts}], tokenize=True, add_generation_prompt=True, return_dict=True,
-        return_tensors="pt",
-    )  # fmt: skip
-    with torch.inference_mode():
-        written = model.generate(**inputs, do_sample=False, max_new_tokens=COUNT, pad_token_id=1)
-    theirs = processor.tokenizer.decode(written[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    theirs, length = generated(path, SHOWN, "무엇이 보이나요?", COUNT)
     first = await core.complete(Prompt(messages=asked("무엇이 보이나요?")), GREEDY, name, LOOKS)
     assert first.texts[0].replace("\ufffd", "") == theirs.replace("\ufffd", "")
-    assert first.begun.prompt_tokens == inputs["input_ids"].shape[1]
+    assert first.begun.prompt_tokens == length
     turn: tuple[Message, ...] = ({"role": "assistant", "content": "새"}, {"role": "user", "content": "확실해?"})
     second = await core.complete(Prompt(messages=(*asked("무엇이 보이나요?"), *turn)), GREEDY, name, LOOKS)
     assert second.generated.usage.cached_tokens > first.begun.prompt_tokens // 2

@@ -202,3 +202,19 @@ def _qwen_parts(architecture: str, text: dict[str, Any]) -> dict[str, Any]:
         return {"text_config": {**text, "rope_parameters": rope}, "vision_config": {**_QWEN_TOWER, **newer}}
     tower = {"model_type": "qwen2_5_vl_vision", **_QWEN_TOWER, **newer}
     return {"text_config": {"model_type": "hyperclovax", **text}, "vision_config": tower}
+
+
+def generated(directory: Path, image: Image, question: str, count: int) -> tuple[str, int]:
+    """What plain transformers writes about an image, greedy and past any end token, and the tokens of its prompt."""
+    processor = own_processor(directory)
+    model = transformers.AutoModelForImageTextToText.from_pretrained(directory).eval()
+    model.generation_config.eos_token_id = None
+    parts = [{"type": "image", "image": opened(image)}, {"type": "text", "text": question}]
+    inputs = processor.apply_chat_template(
+        [{"role": "user", "content": parts}], tokenize=True, add_generation_prompt=True, return_dict=True,
+        return_tensors="pt",
+    )  # fmt: skip
+    length = inputs["input_ids"].shape[1]
+    with torch.inference_mode():
+        written = model.generate(**inputs, do_sample=False, max_new_tokens=count, pad_token_id=1)
+    return processor.tokenizer.decode(written[0, length:], skip_special_tokens=True), length

@@ -235,3 +235,9 @@ async def test_what_cannot_be_done_is_told_as_a_sentence(
         await call(endpoint, **arguments)
     assert "Traceback" not in str(caught.value)
     assert {model["name"] for model in await call("/models")} == before
+
+
+async def test_pictures_that_are_named_count_as_those_that_are_sent(client: Client) -> None:
+    named = [{"conversation": "none", "key": "none"}] * 9
+    with pytest.raises(AppError, match="a message takes 8"):
+        await asyncio.to_thread(client.predict, "look", named, api_name="/vision")

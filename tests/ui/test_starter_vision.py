@@ -13,7 +13,7 @@ from playwright.async_api import expect
 
 from core.settings import PROJECT
 from tests.ui.conftest import Open, Served
-from tests.ui.steps import go_to
+from tests.ui.steps import go_to, unfold
 from ui.tabs import vision
 
 MODEL = "starter-vision"
@@ -80,6 +80,10 @@ async def test_in_the_browser(open_page: Open) -> None:
     line = page.locator("#tab-vision .line").first
     await line.locator("select").select_option(MODEL)
     await expect(line.locator(".state")).to_have_class("state ready")
+    await unfold(page, "vision")
+    temperature = page.locator("#options-vision input[type=number]").nth(1)
+    await temperature.fill("0")
+    await temperature.press("Tab")
     await page.locator("#pictures-vision").set_input_files(SAMPLES / "three-shapes.png")
     answers = page.locator("#result-vision .message.assistant .markdown")
     for question, answer in ((HOW_MANY, THREE), (BACKGROUND, WHITE)):

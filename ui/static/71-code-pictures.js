@@ -5,6 +5,11 @@ const formFields = ({ message, model, max_tokens, temperature, top_p, seed, stop
   Object.entries({ message, model, max_tokens, temperature, top_p, seed, stop })
     .flatMap(([name, value]) => [value ?? []].flat().map((each) => [name, String(each)]));
 
+const PICTURE_IN_BASE64 = [
+  'with open("picture.png", "rb") as file:',
+  "    picture = base64.b64encode(file.read()).decode()",
+];
+
 /** A question about a picture. */
 berth.looking = {
   curl: ({ base, model, question, client, key }) => [
@@ -56,8 +61,7 @@ berth.looking = {
     "",
     "from gradio_client import Client",
     "",
-    'with open("picture.png", "rb") as file:',
-    "    picture = base64.b64encode(file.read()).decode()",
+    ...PICTURE_IN_BASE64,
     `client = Client(${json(base)}${key ? ', headers={"X-API-Key": "YOUR_KEY"}' : ""})`,
     "reply = client.predict(",
     `    ${python(question)},`,
@@ -97,8 +101,7 @@ berth.naming = {
     "",
     "import requests",
     "",
-    'with open("picture.png", "rb") as file:',
-    "    picture = base64.b64encode(file.read()).decode()",
+    ...PICTURE_IN_BASE64,
     "reply = requests.post(",
     `    ${json(url)},`,
     ...(key ? ['    headers={"X-API-Key": "YOUR_KEY"},'] : []),
@@ -113,8 +116,7 @@ berth.naming = {
     "",
     "from gradio_client import Client",
     "",
-    'with open("picture.png", "rb") as file:',
-    "    picture = base64.b64encode(file.read()).decode()",
+    ...PICTURE_IN_BASE64,
     `client = Client(${json(base)}${key ? ', headers={"X-API-Key": "YOUR_KEY"}' : ""})`,
     `reply = client.predict(picture, model=${python(model)}, top_k=${top_k}, api_name="/classify_image")`,
     'print(reply["result"])',

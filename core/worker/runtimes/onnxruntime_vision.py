@@ -30,7 +30,6 @@ from core.worker.runtimes.onnxruntime_graph import DTYPES, Graph, read_graph
 from core.worker.runtimes.onnxruntime_session import graph_file, open_session
 from core.worker.runtimes.repository import loading_errors, refuse_code
 from core.worker.runtimes.transformers_vision import Eyes
-from core.worker.runtimes.transformers_vision_positions import Positions
 from core.worker.runtimes.transformers_vision_processor import Reader, VisionCodec, load_processor
 
 # Of an image that goes through a tower as a whole: a graph keeps the scores of every patch to every other.
@@ -154,24 +153,16 @@ class OnnxVision(OnnxDecoder):
         self._table = parts.table
         tower = Tower(parts.tower, self._table([[0]]).shape[-1], request.name)
         reader = Reader(processor, codec, request.name)
-        self.vision = GraphEyes(reader, tower, codec.size, device, self.max_cached_tokens)
-        self._spread = _positions(self.vision, graph, tower, codec.size, request.name)
+        spreads = _spreads(graph, tower, request.name)
+        self.vision = GraphEyes(reader, tower, codec.size, device, self.max_cached_tokens, spreads=spreads)
 
     def step(self, chunks: Sequence[Chunk]) -> list[np.ndarray | None]:
         """See `Generator`."""
-        for chunk in chunks:
-            self.vision.look(chunk)
-        if self._spread:
-            self._spread.note(chunks)
-        scores = super().step(chunks)
-        self.vision.leave(chunks)
-        return scores
+        with self.vision.around(chunks):
+            return super().step(chunks)
 
     def trim(self, slot: int, length: int) -> int:
-        held = super().trim(slot, length)
-        if self._spread:
-            self._spread.trim(slot, held)
-        return held
+        return self.vision.trimmed(slot, super().trim(slot, length))
 
     def warm(self) -> None:
         """See `OnnxDecoder`."""
@@ -185,18 +176,18 @@ class OnnxVision(OnnxDecoder):
         embedded = self._table([[token if token < size else 0 for token in line] for line in lines])
         if any(token >= size for line in lines for token in line):
             self.vision.put(lines, torch.from_numpy(embedded))
-        if not self._spread:
+        if (spread := self.vision.spread) is None:
             return self._graph.feed(embedded, held, mask)
-        spread = [self._spread.at(slot, start, len(lines[0])) for slot, start in zip(slots, held.tolist(), strict=True)]
-        return self._graph.feed(embedded, held, mask, np.array(spread).transpose(1, 0, 2))  # (3, rows, tokens)
+        places = [spread.at(slot, start, len(lines[0])) for slot, start in zip(slots, held.tolist(), strict=True)]
+        return self._graph.feed(embedded, held, mask, np.array(places).transpose(1, 0, 2))  # (3, rows, tokens)
 
     def _run(self, feed: dict[str, np.ndarray], values: Sequence[Any]) -> tuple[list[np.ndarray], Sequence[Any]]:
         logits, grown = super()._run(feed, values)
         return [row[: self.codec.size] for row in logits], grown  # a few are padded; images lie above all of them
 
 
-def _positions(eyes: GraphEyes, graph: Graph, tower: Tower, size: int, name: str) -> Positions | None:
-    """Of a model whose tokens have three positions each."""
+def _spreads(graph: Graph, tower: Tower, name: str) -> bool:
+    """Whether each token has three positions. Raises LoadFailed where the graphs do not agree."""
     has_grid, has_three = "image_grid_thw" in tower.takes, graph.axes_of_positions == 3
     if has_grid != has_three:
         raise LoadFailed(
@@ -204,7 +195,7 @@ def _positions(eyes: GraphEyes, graph: Graph, tower: Tower, size: int, name: str
             f"{'three positions' if has_three else 'one position'} for each token: these graphs cannot be run together "
             "here. Choose a repository with safetensors."
         )
-    return Positions(eyes.grid, size) if has_three else None
+    return has_three
 
 
 def load(request: LoadRequest, on_progress: Progress) -> OnnxVision:

@@ -6,11 +6,12 @@ other, over the same keys and values.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import inspect
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,9 @@ class Eyes:
 
     max_images = MAX_IMAGES
 
-    def __init__(self, reader: Reader, model: Any, size: int, device: str, kept_tokens: int) -> None:
-        """`size` of the vocabulary; `kept_tokens`: as many rows of images are kept at most."""
+    def __init__(self, reader: Reader, model: Any, size: int, device: str, kept_tokens: int, *, spreads: bool) -> None:
+        """`size` of the vocabulary; `kept_tokens`: as many rows of images are kept at most; `spreads`: each token has
+        three positions, which follow the grids of images."""
         self.reader = reader
         self._model = model
         self._size = size  # of the vocabulary
@@ -58,6 +60,7 @@ class Eyes:
         self._slots: dict[int, dict[int, Image]] = {}
         self._at_hand: dict[int, torch.Tensor] = {}  # what the step under way reads, or a slot is in the middle of
         self._under_way: dict[int, Passage] = {}  # through the tower
+        self.spread = Positions(self.grid, size) if spreads else None
 
     @property
     def tiles(self) -> int:
@@ -110,7 +113,23 @@ class Eyes:
                 return False
         return True
 
-    def leave(self, chunks: Sequence[Chunk]) -> None:
+    @contextlib.contextmanager
+    def around(self, chunks: Sequence[Chunk]) -> Iterator[None]:
+        """The step that reads `chunks`, with the images that they name."""
+        for chunk in chunks:
+            self.look(chunk)
+        if self.spread:
+            self.spread.note(chunks)
+        yield
+        self._leave(chunks)
+
+    def trimmed(self, slot: int, held: int) -> int:
+        """`held`: the tokens that the slot still has. Returns it."""
+        if self.spread:
+            self.spread.trim(slot, held)
+        return held
+
+    def _leave(self, chunks: Sequence[Chunk]) -> None:
         """`chunks` are read: an image whose last place was among them is not kept for its slot any more."""
         for chunk in chunks:
             for span in spans(chunk.tokens, self._size):
@@ -183,10 +202,10 @@ def _tiles(pixels: dict[str, Any], most: int) -> list[dict[str, Any]]:
 class SeeingForward(Forward):
     """A forward pass over embedded tokens where images are among them."""
 
-    def __init__(self, model: Any, device: str, eyes: Eyes, positions: Positions | None, size: int) -> None:
+    def __init__(self, model: Any, device: str, eyes: Eyes, size: int) -> None:
         super().__init__(model, device)
         self._eyes = eyes
-        self._spread = positions
+        self._spread = eyes.spread
         self._size = size
         self._embed = model.get_input_embeddings()
 
@@ -216,28 +235,19 @@ class TransformersVision(TransformersDecoder):
             raise LoadFailed(f"{request.name} keeps no keys and values of what it has read. Choose another model.")
         context = generation_length(request, model.config)
         kept = cached_tokens(request, model, context, device)
-        eyes = Eyes(Reader(processor, codec, request.name), model, codec.size, device, kept)
         # M-RoPE: the model says so by reckoning positions from the grids of images itself
-        spread = Positions(eyes.grid, codec.size) if hasattr(model.base_model, "get_rope_index") else None
-        super().__init__(request, model, codec, device, SeeingForward(model, device, eyes, spread, codec.size))
+        spreads = hasattr(model.base_model, "get_rope_index")
+        eyes = Eyes(Reader(processor, codec, request.name), model, codec.size, device, kept, spreads=spreads)
+        super().__init__(request, model, codec, device, SeeingForward(model, device, eyes, codec.size))
         self.vision = eyes
-        self._spread = spread
 
     def step(self, chunks: Sequence[Chunk]) -> list[np.ndarray | None]:
         """See `Generator`."""
-        for chunk in chunks:
-            self.vision.look(chunk)
-        if self._spread:
-            self._spread.note(chunks)
-        scores = super().step(chunks)
-        self.vision.leave(chunks)
-        return scores
+        with self.vision.around(chunks):
+            return super().step(chunks)
 
     def trim(self, slot: int, length: int) -> int:
-        held = super().trim(slot, length)
-        if self._spread:
-            self._spread.trim(slot, held)
-        return held
+        return self.vision.trimmed(slot, super().trim(slot, length))
 
 
 def load(request: LoadRequest, on_progress: Progress) -> TransformersVision:

@@ -69,7 +69,7 @@ async def test_images_go_with_what_held_them(store, tmp_path):
     assert files(tmp_path) == named(kept, SMALL) | named(identity, SMALL)
     await store.add_turn("me", identity, shown(OTHER), replaces=first.question.id)
     assert files(tmp_path) == named(kept, SMALL) | named(identity, OTHER)
-    assert len(await store.images.of(identity)) == 1
+    assert len([image for message in (await store.get("me", identity)).messages for image in message.images]) == 1
     with pytest.raises(ConversationNotFound):
         await store.delete("you", identity)
     await store.delete("me", identity)

@@ -390,11 +390,8 @@ def test_an_image_that_fails_half_way_fails_its_prompt_alone():
 def test_an_image_that_is_embedded_waits_for_no_other():
     desk = Desk()
     desk.writer.vision = vision = Seeing(desk.writer.codec)
-    vision.parts = 1
-    shown(desk, "a", "say:x")
-    desk.run()
     vision.parts = 1000
-    vision._embedded[number_of("a")] = 1000
+    vision._embedded[number_of("a")] = 1000  # though no slot has read it
     shown(desk, "b", "say:first")
     desk.scheduler.step()
     again = shown(desk, "a", "say:again")

@@ -53,18 +53,6 @@ def seeing(directory):
     return functools.cache(lambda name: loaded(directory(name)))
 
 
-@pytest.fixture(scope="module")
-def own(directory):
-    return functools.cache(lambda name: own_processor(directory(name)))
-
-
-@pytest.fixture(scope="module")
-def plain(directory):
-    return functools.cache(
-        lambda name: transformers.AutoModelForImageTextToText.from_pretrained(directory(name)).eval()
-    )
-
-
 def loaded(path: Path, **more: Any) -> OnnxVision:
     given = {"threads": 1, "max_sequences": 4, "name": "org/model", **more}
     found = runtimes.load(LoadRequest(str(path), Runtime.ONNXRUNTIME, TASKS, **given), lambda stage, data: None)

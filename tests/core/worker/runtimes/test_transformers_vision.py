@@ -25,7 +25,7 @@ from core.worker.runtimes import transformers_vision
 from core.worker.runtimes.base import LoadRequest
 from core.worker.runtimes.transformers_vision import TransformersVision, load
 from tests.core.worker.runtimes.writing import NOISE, Sequence_, greedy
-from tests.fakes.vision import SEEING, opened, own_processor, picture, write_vision
+from tests.fakes.vision import SEEING, opened, picture, write_vision
 
 TASKS = (Task.IMAGE_TEXT_TO_TEXT, Task.TEXT_GENERATION)
 SQUARE, WIDE, TALL = picture(1, 48, 48), picture(2, 90, 40), picture(3, 30, 70)
@@ -76,18 +76,6 @@ def loaded(path: Path, **more: Any) -> TransformersVision:
 @pytest.fixture(scope="module")
 def seeing(directory):
     return functools.cache(lambda name: loaded(directory(name)))
-
-
-@pytest.fixture(scope="module")
-def own(directory):
-    return functools.cache(lambda name: own_processor(directory(name)))
-
-
-@pytest.fixture(scope="module")
-def plain(directory):
-    return functools.cache(
-        lambda name: transformers.AutoModelForImageTextToText.from_pretrained(directory(name)).eval()
-    )
 
 
 def processed(processor: Any, chat: list[Turn]) -> Any:
