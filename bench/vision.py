@@ -1,10 +1,11 @@
 """A model that looks at pictures beside transformers' own `generate`, one client, in one run.
 
-    python -m bench.vision [--rounds N] [--tokens N] [--threads N] [--edge PIXELS] [--small]
+    python -m bench.vision [--rounds N] [--tokens N] [--threads N] [--edge PIXELS] [--small] [--onnx]
 
-Writes a SmolVLM of the shape of SmolVLM-256M with seeded weights, asks about pictures, and asks on about each. Then it
-asks about a picture while another answer is being written, once with the picture's tiles encoded between the steps of
-that answer, as the server does it, and once with all of them in one step. Prints medians, and the ratios of each round.
+Writes a SmolVLM of the shape of SmolVLM-256M with seeded weights, asks about pictures, and asks on about each (with
+`--onnx` also of its ONNX graphs). Then it asks about a picture while another answer is being written, once with the
+picture's tiles encoded between the steps of that answer, as the server does it, and once with all of them in one step.
+Prints medians, and the ratios of each round.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from core.types import IMAGE_MARK, Message, Runtime, Sampling, Task
 from core.worker.generation.base import Chunk
 from core.worker.generation.images import parts_of
 from core.worker.runtimes.base import LoadRequest
+from tests.fakes.onnx_vision import write_graphs
 from tests.fakes.vision import opened, own_processor, picture
 
 PICTURE, LARGE = (640, 480), (512, 512)  # pixels; of LARGE most tiles are cut
@@ -122,10 +124,16 @@ def talk(sides: dict[str, Any], rounds: int, tokens: int) -> None:
         behind = statistics.median(map(_behind, answers))
         whole = statistics.median(map(_whole, answers))
         print(f"| {name} | {firsts[0]:,.0f} ms | {firsts[1]:,.0f} ms | {behind:.2f} | {whole:.2f} |")
-    ours, plain = found["Berth"], found["generate"]
+    plain = found.pop("generate")
     print()
+    _print_ratios("generate: second question's first token to the first's", [each[1][0] / each[0][0] for each in plain])
+    for name, ours in found.items():
+        _print_to_generate(name, ours, plain)
+
+
+def _print_to_generate(name: str, ours: list[list[Timed]], plain: list[list[Timed]]) -> None:
+    print(f"\n{name}:")
     _print_ratios("second question's first token to the first's", [each[1][0] / each[0][0] for each in ours])
-    _print_ratios("the same, generate", [each[1][0] / each[0][0] for each in plain])
     for what, rate in (("tokens/s behind the first token", _behind), ("tokens/s, whole", _whole)):
         _print_ratios(f"{what}, to generate", [rate(a) / rate(b) for a, b in zip(ours, plain, strict=True)])
     firsts = [(a[0][0], b[0][0]) for a, b in zip(ours, plain, strict=True)]
@@ -155,6 +163,14 @@ def _print_ratios(what: str, ratios: list[float]) -> None:
     print(f"{what}: {statistics.median(ratios):.3f} ({', '.join(f'{each:.3f}' for each in ratios)})")
 
 
+def _as_graphs(folder: Path, threads: int) -> Scheduled:
+    model = transformers.AutoModelForImageTextToText.from_pretrained(folder, attn_implementation="eager").eval()
+    write_graphs(folder / "onnx", model, "smolvlm", "", torch.float32)
+    tasks = (Task.IMAGE_TEXT_TO_TEXT, Task.TEXT_GENERATION)
+    file = "onnx/decoder_model_merged.onnx"
+    return Scheduled(LoadRequest(str(folder), Runtime.ONNXRUNTIME, tasks, file=file, threads=threads))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
@@ -162,6 +178,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--edge", type=int, default=smolvlm.EDGE, help="pixels that an image is enlarged to")
     parser.add_argument("--small", action="store_true", help="a sixth of the layers, to try it out")
+    parser.add_argument("--onnx", action="store_true", help="also as ONNX graphs")
     given = parser.parse_args()
     transformers.logging.set_verbosity_error()
     with tempfile.TemporaryDirectory() as name:
@@ -170,8 +187,11 @@ def main() -> None:
         tasks = (Task.IMAGE_TEXT_TO_TEXT, Task.TEXT_GENERATION)
         ours = Scheduled(LoadRequest(name, Runtime.TRANSFORMERS, tasks, dtype="float32", threads=given.threads))
         plain = Plain(folder)
+        sides: dict[str, Any] = {"Berth": ours, "generate": plain}
+        if given.onnx:
+            sides["Berth, ONNX"] = _as_graphs(folder, given.threads)
         torch.set_num_threads(given.threads)
-        talk({"Berth": ours, "generate": plain}, given.rounds, given.tokens)
+        talk(sides, given.rounds, given.tokens)
         wait(ours, given.rounds)
 
 

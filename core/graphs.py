@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from core.halves import halves_of
 
 # a precision may stand behind the name: _quantized, _fp16, _q4 …
-_NAME = re.compile(r"(vision_encoder|embed_tokens|decoder_model_merged)(_\w+)?\.onnx")
+_DECODER = "decoder_model_merged"
+_NAME = re.compile(rf"(vision_encoder|embed_tokens|{_DECODER})(_\w+)?\.onnx")
+_ELSE = ("", "_fp16", "_quantized")  # in place of a precision that a part is not published in
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class SeeingGraphs:
     tower: str  # pixels to rows of numbers
     table: str  # tokens to rows of numbers
     decoder: str  # rows of numbers, with keys and values of the past, to scores
+    is_mixed: bool = False  # they are not all of one precision
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -30,18 +33,25 @@ class SeeingGraphs:
 def seeing_graphs_of(path: str, paths: Collection[str]) -> SeeingGraphs | None:
     """The graphs among `paths` that go with the one at `path`, of its folder and precision.
 
-    None when it is no part of such a model, or when not all three are there.
+    A decoder whose precision the others do not have is taken with those of another. None when `path` is no part of
+    such a model, or when not all three are there.
     """
     folder, slash, name = path.rpartition("/")
     match = _NAME.fullmatch(name)
     if match is None:
         return None
-    tower, table, decoder = (
-        f"{folder}{slash}{stem}{match[2] or ''}.onnx"
-        for stem in ("vision_encoder", "embed_tokens", "decoder_model_merged")
-    )
-    found = SeeingGraphs(tower, table, decoder)
-    return found if all(each in paths for each in found.paths) else None
+    own = match[2] or ""
+    others = (own, *_ELSE) if match[1] == _DECODER else (own,)
+
+    def part(stem: str, precisions: tuple[str, ...]) -> str | None:
+        named = (f"{folder}{slash}{stem}{precision}.onnx" for precision in precisions)
+        return next((each for each in named if each in paths), None)
+
+    tower, table, decoder = part("vision_encoder", others), part("embed_tokens", others), part(_DECODER, (own,))
+    if tower is None or table is None or decoder is None:
+        return None
+    is_mixed = tower != part("vision_encoder", (own,)) or table != part("embed_tokens", (own,))
+    return SeeingGraphs(tower, table, decoder, is_mixed)
 
 
 def graphs_of(path: str, paths: Collection[str]) -> tuple[str, ...]:

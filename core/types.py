@@ -120,7 +120,8 @@ class Anatomy:
     cross_attends: bool = False  # an encoder-decoder, which also keeps keys and values of what it has read
     image_hidden: int = 0  # of the tower that images go through: width of a patch
     image_intermediate: int = 0  # width inside of its layers
-    image_patches: int = 0  # that go through it at once, at most
+    image_patches: int = 0  # of an image at most
+    image_tile: int = 0  # patches of a tile, of which some at a time go through it; of an image that is not split, all
     image_merge: int = 0  # patches that become one token
     image_bytes: int = 0  # of the file that sees for a GGUF model, beside its own tensors
 

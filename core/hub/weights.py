@@ -138,9 +138,9 @@ def _offer(files: Files) -> str:
 
 def _choose_onnx(files: Files, folders: tuple[str, ...]) -> str:
     graphs = [path for path in files.sizes if path.endswith(".onnx")]
-    seeing = [found.decoder for path in graphs if (found := seeing_graphs_of(path, files.sizes))]
-    if seeing:
-        return min(seeing, key=len)  # full precision has the shortest name
+    seeing = [found for path in graphs if (found := seeing_graphs_of(path, files.sizes))]
+    if seeing:  # full precision has the shortest name
+        return min(seeing, key=lambda found: (found.is_mixed, len(found.decoder))).decoder
     order = (*_ONNX_ORDER, *(_join(folder, each) for folder in folders for each in _ONNX_ORDER))
     chosen = next((path for path in order if path in files.sizes), None)
     if chosen is None:

@@ -37,6 +37,7 @@ MAX_LOGITS = 64 * 1024 * 1024  # numbers, of an ONNX graph, which gives those of
 # Of images, as `transformers_vision` has them; a test holds them against each other.
 EMBEDDED_BYTES = 64 * _MIB
 PIXEL_BYTES = 64 * _MIB
+TILES = {"cpu": 1, "cuda": 4}  # of an image that is split, through the tower at once; of a graph always one
 _PROCESSORS = (Runtime.TRANSFORMERS, Runtime.ONNXRUNTIME)  # that read images by a processor of transformers
 _SCORES = 2  # arrays of them at once
 _IMAGE_HEAD = 64  # numbers of a patch that one head of a tower looks at, in the smallest that are known
@@ -88,20 +89,19 @@ def pixel_bytes(inspection: Inspection, sequences: int, context: int) -> int:
     """Host bytes of images that wait to be embedded; a patch has about as many numbers as it is wide in the tower."""
     if not inspection.anatomy.image_patches or inspection.runtime not in _PROCESSORS:
         return 0
-    if inspection.runtime is Runtime.ONNXRUNTIME:  # whose anatomy has the patches of one tile, of any number
-        return PIXEL_BYTES
     one = _patches(inspection, context) * inspection.anatomy.image_hidden * 4
     return max(one, min(PIXEL_BYTES, sequences * one))
 
 
 def _image_bytes(inspection: Inspection, device: str, number: int, context: int) -> int:
-    """Of an image as large as the model takes it, and a prompt can hold it, on its way through the tower."""
-    anatomy = inspection.anatomy
+    """Of what goes through the tower at once of an image as large as the model takes it, and a prompt can hold it."""
+    anatomy, is_graph = inspection.anatomy, inspection.runtime is Runtime.ONNXRUNTIME
     inner, outer = _ARRAYS[inspection.runtime]
     number = 4 if device == "cpu" else number
-    patches = _patches(inspection, context)
+    tiles = 1 if is_graph else TILES[device.partition(":")[0]]
+    patches = min(_patches(inspection, context), tiles * anatomy.image_tile)
     width = inner * anatomy.image_intermediate + outer * anatomy.image_hidden
-    if inspection.runtime is Runtime.ONNXRUNTIME:  # the scores of every patch to every other
+    if is_graph:  # the scores of every patch to every other
         width += _SCORES * patches * -(-anatomy.image_hidden // _IMAGE_HEAD)
     return patches * width * number
 

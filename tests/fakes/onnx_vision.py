@@ -81,8 +81,9 @@ def _write_tower(path: Path, model: Any, architecture: str, dtype: torch.dtype) 
         axes = {"pixel_values": {0: "patches"}, "image_features": {0: "places"}}
         _export(_PatchTower(model), path, inputs, output, axes)
     else:
-        inputs = {"pixel_values": torch.randn(1, 3, 3, 32, 32, dtype=dtype)}
-        inputs["pixel_attention_mask"] = torch.ones(1, 3, 32, 32, dtype=torch.bool)
+        side = model.config.vision_config.image_size
+        inputs = {"pixel_values": torch.randn(1, 3, 3, side, side, dtype=dtype)}
+        inputs["pixel_attention_mask"] = torch.ones(1, 3, side, side, dtype=torch.bool)
         axes = {name: {0: "batch_size", 1: "num_images"} for name in inputs}
         _export(_TileTower(model), path, inputs, output, {**axes, "image_features": {0: "num_images"}})
 
@@ -152,10 +153,11 @@ class _TileTower(torch.nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.tower, self.connector = model.model.vision_model, model.model.connector
+        self.patch = model.config.vision_config.patch_size
 
     def forward(self, pixels: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        side = pixels.shape[-1] // _PATCH
-        seen = mask.reshape(-1, side, _PATCH, side, _PATCH).sum((2, 4)) > 0
+        side = pixels.shape[-1] // self.patch
+        seen = mask.reshape(-1, side, self.patch, side, self.patch).sum((2, 4)) > 0
         unseen = (1 - seen.flatten(1)[:, None, None].to(pixels.dtype)) * -1e4
         table = self.tower.embeddings
         hidden = table.patch_embedding(pixels.flatten(0, 1)).flatten(2).transpose(1, 2)

@@ -228,8 +228,8 @@ def _graphs(request: LoadRequest) -> SeeingGraphs:
     found = seeing_graphs_of(path.relative_to(root).as_posix(), there)
     if found is None:
         raise LoadFailed(
-            f"{request.name} has no vision_encoder.onnx and embed_tokens.onnx with a decoder_model_merged.onnx of the "
-            "same precision. Choose a file that has them, or a repository with safetensors."
+            f"{request.name} has no vision_encoder.onnx and embed_tokens.onnx with a decoder_model_merged.onnx. "
+            "Choose a file that has them, or a repository with safetensors."
         )
     return found
 

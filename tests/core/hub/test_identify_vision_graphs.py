@@ -14,7 +14,6 @@ from core.errors import InvalidRequest, NoSupportedTask
 from core.hub import sight
 from core.hub.files import open_directory
 from core.hub.identify import identify
-from core.memory import overhead
 from core.memory.need import needs_of
 from core.settings import Settings
 from core.types import Inspection, ModelSpec, Runtime, Task
@@ -96,7 +95,7 @@ def test_what_they_take_is_what_the_runtime_has(name: str, directory) -> None:
         image = picture(seed, *size)
         model.vision.read(image)
         model.vision._embedded(image, seed)
-    assert max(passes) == anatomy.image_patches
+    assert max(passes) == anatomy.image_tile
 
 
 def test_the_figures_are_those_of_the_runtime() -> None:
@@ -116,7 +115,7 @@ def test_an_image_is_counted(copy) -> None:
     on_gpu, on_host = needs_of(found, settings, "cuda:0")
     assert (on_gpu.device, on_host.device) == ("cuda:0", "cpu")
     assert on_host.cache == large.cache - on_gpu.cache > 0  # images are kept on the host
-    assert on_host.overhead >= overhead.PIXEL_BYTES
+    assert large.overhead > small.overhead  # and wait there
 
 
 def test_the_precision_that_is_complete_is_taken(copy) -> None:
@@ -125,11 +124,16 @@ def test_the_precision_that_is_complete_is_taken(copy) -> None:
         shutil.copy(folder / "onnx" / f"{stem}.onnx", folder / "onnx" / f"{stem}_q4.onnx")
         shutil.copy(folder / "onnx" / f"{stem}.onnx", folder / "onnx" / f"{stem}_quantized.onnx")
     assert inspect(folder).spec.file == "onnx/decoder_model_merged.onnx"
+    assert inspect(folder, file="onnx/embed_tokens_quantized.onnx").spec.file.endswith("merged_quantized.onnx")
     (folder / "onnx" / "vision_encoder.onnx").unlink()
     assert inspect(folder).spec.file == "onnx/decoder_model_merged_q4.onnx"
+    mixed = {file.path for file in inspect(folder, file="onnx/decoder_model_merged.onnx").files if "onnx/" in file.path}
+    assert mixed == {f"onnx/{name}.onnx" for name in ("vision_encoder_quantized", *STEMS[1:])}
+    (folder / "onnx" / "vision_encoder_quantized.onnx").unlink()
     with pytest.raises(NoSupportedTask, match=r"decoder_model_merged\.onnx is one ONNX file\. It takes vision_encoder"):
         inspect(folder, file="onnx/decoder_model_merged.onnx")
-    assert inspect(folder, file="onnx/embed_tokens_quantized.onnx").spec.file.endswith("merged_quantized.onnx")
+    with pytest.raises(NoSupportedTask, match=r"embed_tokens_quantized\.onnx is one ONNX file"):
+        inspect(folder, file="onnx/embed_tokens_quantized.onnx")
     with pytest.raises(InvalidRequest, match="has no file"):
         inspect(folder, file="onnx/vision_encoder.onnx")
 

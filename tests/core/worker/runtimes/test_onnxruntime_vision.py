@@ -182,6 +182,19 @@ def test_another_precision_and_tensors_beside_the_graphs(own, tmp_path: Path) ->
         Expected(model, own_processor(path), chat, 8).parted(ours, noise=0.2)
 
 
+def test_a_decoder_takes_what_there_is_of_another_precision(own, tmp_path: Path) -> None:
+    path = write_onnx_vision(tmp_path, "llava", precision="_fp16", dtype=torch.float16)
+    write_onnx_vision(tmp_path, "llava")
+    for stem in ("vision_encoder", "embed_tokens"):
+        (path / "onnx" / f"{stem}.onnx").unlink()
+    generator = loaded(path, file="onnx/decoder_model_merged.onnx")
+    assert generator.info.dtype == "float32"
+    model = transformers.AutoModelForImageTextToText.from_pretrained(path, dtype=torch.float32).eval()
+    for chat in (ONE, TEXT):
+        [ours] = greedy(generator, [begun(generator, chat, 8)])
+        Expected(model, own_processor(path), chat, 8).parted(ours, noise=0.2)
+
+
 def test_no_memory_for_an_image_fails_its_prompt_alone(directory, own, plain, monkeypatch) -> None:
     generator = loaded(directory("llava"))
 
