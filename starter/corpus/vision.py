@@ -16,12 +16,12 @@ from starter.scenes import MOST, Scene, draw_scene
 
 HERE = Path(__file__).parent
 FREE = ("hello", "thanks", "who")  # answered with and without a picture
-WEIGHTS = dict.fromkeys(ANSWERS, 1.0) | {"describe": 3.0, "where": 2.0, "count_of": 2.0, "place": 1.5, "count": 1.5}
-WEIGHTS |= {"largest": 0.6, "smallest": 0.6}
-LOOKUPS = ("colour", "shape", "where", "check", "exist", "count_of", "colour_one", "shape_one", "where_one",
-           "again_colour", "again_where")  # fmt: skip
-LOOKING = WEIGHTS | {kind: 3 * WEIGHTS[kind] for kind in LOOKUPS}  # what takes longest to learn: to find what is meant
-FEW = ((4000, 2), (10_000, 4))  # so many conversations, then so many things at most in the scenes of those
+WEIGHTS = {  # of the kinds of questions: most of those that take longest to learn, to find what is meant
+    "describe": 2.0, "colour": 3.0, "colour_one": 1.5, "shape": 3.0, "shape_one": 1.5, "count": 1.0, "count_of": 4.0,
+    "where": 4.0, "where_one": 1.5, "place": 2.0, "exist": 2.0, "check": 2.0, "largest": 1.0, "smallest": 1.0,
+    "background": 0.5, "colours": 1.5, "shapes": 2.0, "again_colour": 3.0, "again_where": 3.0,
+}  # fmt: skip
+FEW = ((10_000, 2), (30_000, 4))  # so many conversations, then so many things at most in the scenes of those
 _SYSTEMS = (
     "You are a helpful assistant.",
     "You look at pictures and answer questions about them. Answer briefly.",
@@ -51,7 +51,6 @@ class Turn:
     question: str
     answer: str
     picture: int | None = None
-    picture_first: bool = True
 
 
 @dataclass(slots=True)
@@ -68,7 +67,7 @@ class Talk:
         for turn in self.turns:
             parts: list[dict[str, str]] = [{"type": "text", "text": turn.question}]
             if turn.picture is not None:
-                parts.insert(0 if turn.picture_first else 1, {"type": "image"})
+                parts.insert(0, {"type": "image"})
             found += [{"role": "user", "content": parts}, {"role": "assistant", "content": turn.answer}]
         return found
 
@@ -106,16 +105,10 @@ class Questions:
 class Conversations:
     """Each call of `draw` gives another conversation; none has a pair that is held out."""
 
-    def __init__(
-        self,
-        source: random.Random,
-        weights: dict[str, float] = WEIGHTS,
-        few: tuple[tuple[int, int], ...] = FEW,
-    ) -> None:
-        """`weights` of the kinds of questions; `few` as `FEW`."""
+    def __init__(self, source: random.Random) -> None:
         self._source = source
         self._questions = Questions(source)
-        self._kinds, self._weights, self._few = list(weights), list(weights.values()), few
+        self._kinds, self._weights = list(WEIGHTS), list(WEIGHTS.values())
         self._drawn = 0
 
     def draw(self) -> Talk:
@@ -146,7 +139,7 @@ class Conversations:
     def _look(self, talk: Talk, lang: str, turns: int) -> None:
         """A picture and questions about it."""
         source, before = self._source, None
-        most = next((things for talks, things in self._few if self._drawn <= talks), MOST)
+        most = next((things for talks, things in FEW if self._drawn <= talks), MOST)
         scene = None if source.random() < 0.04 else draw_scene(source, most=most)
         number = len(talk.scenes)
         talk.scenes.append(scene)
@@ -157,16 +150,16 @@ class Conversations:
                 lang = "ko" if lang == "en" else "en"
             roll = source.random()
             kind = source.choices(self._kinds, self._weights)[0]
-            if roll < 0.1:
-                kind = "unknown" if roll < 0.07 else source.choice(FREE)
+            if roll < 0.07:
+                kind = "unknown" if roll < 0.05 else source.choice(FREE)
             asked = self._questions.ask(kind, scene, lang, before)
-            if asked is None or (scene and asked.answer in answers and roll >= 0.1):
+            if asked is None or (scene and asked.answer in answers and roll >= 0.07):
                 continue  # what was said already would be learnt by copying it
             answers.add(asked.answer)
             before = asked
             picture = number if not done else None
             said = self._said(asked.question, lang)
-            talk.turns.append(Turn(kind, lang, said, asked.answer, picture, source.random() < 0.7))
+            talk.turns.append(Turn(kind, lang, said, asked.answer, picture))
             done += 1
 
     def _said(self, question: str, lang: str) -> str:

@@ -168,11 +168,7 @@ def _place(scene: Scene, lang: str, source: random.Random, *_: object) -> Answer
 
 def _exist(scene: Scene, lang: str, source: random.Random, *_: object) -> Answer:
     shape, colour = _some(scene, source, 0.5)
-    number = len(_those(scene, shape, colour))
-    said = are(shape, colour, number, lang)
-    if lang == "ko":
-        return Slots(shape, colour), ("네, " if number else "아니요, ") + said
-    return Slots(shape, colour), ("Yes, t" if number else "No, t") + said[1:]
+    return Slots(shape, colour), are(shape, colour, len(_those(scene, shape, colour)), lang)
 
 
 def _check(scene: Scene, lang: str, source: random.Random, *_: object) -> Answer:
@@ -183,10 +179,11 @@ def _check(scene: Scene, lang: str, source: random.Random, *_: object) -> Answer
     colour = one.colour if source.random() < 0.5 else source.choice(list(PAINTS))
     if (one.shape, colour) in HELD_OUT and colour != one.colour:
         return None
-    said = _colour_of(one.shape, scene, lang)
-    if lang == "ko":
-        return Slots(one.shape, colour), ("네, " if colour == one.colour else "아니요, ") + said
-    return Slots(one.shape, colour), ("Yes, t" if colour == one.colour else "No, t") + said[1:]
+    said, is_so = _colour_of(one.shape, scene, lang), colour == one.colour
+    if lang == "ko":  # what is so comes first: that is looked up, and whether it was meant follows from it
+        then = "맞아요." if is_so else agree(f"{COLOURS[colour][1]}은/는 아니에요.")
+        return Slots(one.shape, colour), f"{said} {then}"
+    return Slots(one.shape, colour), said[:-1] + (", as you say." if is_so else f", not {colour}.")
 
 
 def _extreme(scene: Scene, lang: str, largest: bool) -> Answer:

@@ -49,6 +49,7 @@ OTHER_PLACES = {  # ways that people say them
            "in the middle", "in the middle right", "in the lower left corner", "in the bottom middle",
            "in the lower right corner"),
 }  # fmt: skip
+_EMPTY = {"at", "the", "on", "in", "shape"}  # of the places and forms above: they name nothing
 NUMBERS = {
     "ko": ("영", "한", "두", "세", "네", "다섯", "여섯"),
     "en": ("no", "one", "two", "three", "four", "five", "six"),
@@ -71,6 +72,25 @@ FIXED = {
         "who": "저는 Berth의 작은 비전 모델이에요. 단순한 도형의 색, 모양, 개수, 위치를 말할 수 있어요.",
     },
 }
+
+
+def root(word: str) -> str:
+    """A Korean word without the ending that makes a noun of a colour or of a side, where more than a syllable stays."""
+    return word[:-1] if len(word) > 2 and word.endswith("색") or word in ("위쪽", "아래쪽") else word
+
+
+def naming(said: str) -> list[str]:
+    """The words of `said` that name something, without their endings."""
+    return [root(word) for word in said.split() if word not in _EMPTY]
+
+
+def vocabulary() -> list[str]:
+    """All words that name a shape, a colour or a place, the longest first."""
+    named = {
+        word for names in (SHAPES, ENGLISH_SHAPES, COLOURS) for said in names.items() for word in (said[0], *said[1])
+    }
+    named |= {word for places in (PLACES, OTHER_PLACES) for lang in LANGS for word in places[lang]}
+    return sorted({word for said in named for word in naming(said)}, key=lambda word: (-len(word), word))
 
 
 def plural(noun: str) -> str:

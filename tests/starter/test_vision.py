@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 from PIL import Image
@@ -12,7 +13,8 @@ from starter.corpus.vision import FEW, Conversations, Questions, ways
 from starter.corpus.vision_words import LANGS
 from starter.draw_samples import PICTURES, SAMPLES, sample
 from starter.scenes import HELD_OUT, MOST, Scene, Thing, draw_scene, paint, paint_clutter
-from starter.train_vision import TOKENS, encode, make_processor, make_tokenizer
+from starter.train_vision import encode
+from starter.vision_model import TOKENS, make_processor, make_tokenizer
 
 
 def test_no_training_scene_has_a_pair_that_is_held_out() -> None:
@@ -45,6 +47,25 @@ def test_training_lays_a_conversation_out_as_the_processor_does() -> None:
         assert inputs["input_ids"][0].count(processor.image_token_id) == TOKENS * len(pictures)
 
 
+def test_a_word_that_names_something_is_the_same_piece_everywhere() -> None:
+    talks = Conversations(random.Random("words"))
+    said = [text for _ in range(1500) for turn in talks.draw().turns for text in (turn.question, turn.answer)]
+    tokenizer = make_tokenizer(said, 1280)
+    for word, others in (("빨간", ("이 빨간 원은", "빨간색이 보여요.")), ("circle", ("Two circles?", "the circle"))):
+        [piece] = tokenizer.encode(word, add_special_tokens=False)
+        assert all(piece in tokenizer.encode(other, add_special_tokens=False) for other in others)
+    for text in [*said[:50], "start stop", " 두 칸", "", "ㅋㅋ <image", "빨간\n\n원"]:
+        assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
+
+
+def test_pictures_come_before_words_in_whatever_order_they_are_sent() -> None:
+    processor = make_processor(make_tokenizer(["what is it?"], 300))
+    image, text = {"type": "image"}, {"type": "text", "text": "what is it?"}
+    orders = ([image, image, text], [image, text, image], [text, image, image])
+    told = {processor.apply_chat_template([{"role": "user", "content": parts}]) for parts in orders}
+    assert told == {"<|user|><image><image>what is it?<end_of_utterance>"}
+
+
 @pytest.mark.parametrize("name", PICTURES)
 def test_samples_are_those_that_the_script_draws(name: str) -> None:
     with Image.open(SAMPLES / f"{name}.png") as kept:
@@ -72,6 +93,22 @@ def test_answers_are_right_for_a_scene_laid_by_hand(lang: str) -> None:
         asked = questions.ask(kind, scene, lang)
         assert asked is not None
         assert asked.answer == answers[lang], kind
+
+
+@pytest.mark.parametrize(
+    ("lang", "so", "not_so"),
+    [
+        ("en", "The star is blue, as you say.", r"The star is blue, not (?!blue)\w+\."),
+        ("ko", "별은 파란색이에요. 맞아요.", r"별은 파란색이에요. (?!파란색)\w+[은는] 아니에요."),
+    ],
+)
+def test_of_a_claim_it_says_what_is_so(lang: str, so: str, not_so: str) -> None:
+    scene = Scene((Thing("star", "blue", 0.8, 0.2, 0.17, (0, 0, 255), 0, False),), "white", (255, 255, 255))
+    questions = Questions(random.Random(1))
+    answers = {asked.answer for _ in range(60) if (asked := questions.ask("check", scene, lang))}
+    assert so in answers
+    assert len(answers) > 5
+    assert all(re.fullmatch(not_so, answer) for answer in answers - {so})
 
 
 EXPECTED = {
