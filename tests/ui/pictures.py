@@ -21,7 +21,7 @@ QUESTIONS = {
     "ko": ("포트를 바꾸려면?", "모델을 어떻게 불러와?", "openai 클라이언트로 쓸 수 있어?"),
 }
 SAMPLES = ROOT / "starter" / "vision" / "samples"
-SHOWN = {"en": "six.png", "ko": "three-shapes.png"}
+SHOWN = {"en": "three-shapes.png", "ko": "three-shapes.png"}
 LOOKS = {
     "en": ("What do you see?", "How many are there?"),
     "ko": ("그림을 설명해 줘", "모두 몇 개야?", "배경은 무슨 색이야?"),
