@@ -114,7 +114,7 @@ def talk(sides: dict[str, Any], rounds: int, tokens: int) -> None:
     found: dict[str, list[list[Timed]]] = {name: [] for name in sides}
     sampling = Sampling(max_tokens=tokens, temperature=0, ignore_eos=True)
     for number in range(rounds + 1):
-        for name in sorted(sides, reverse=number % 2 == 1):  # each goes first as often
+        for name in sorted(sides, reverse=number % 2 == 1):  # first and last change places
             asked = [sides[name].answer(chat, sampling) for chat in chats(picture(number, *PICTURE))]
             found[name] += [asked] if number else []  # the first warms
     print("| | first token of the first question | of the second | tokens/s behind it | of both answers, whole |")

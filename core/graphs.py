@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from core.halves import halves_of
 
-# a precision may stand behind the name: _quantized, _fp16, _q4 …
 _DECODER = "decoder_model_merged"
+# a precision may stand behind the name: _quantized, _fp16, _q4 …
 _NAME = re.compile(rf"(vision_encoder|embed_tokens|{_DECODER})(_\w+)?\.onnx")
 _ELSE = ("", "_fp16", "_quantized")  # in place of a precision that a part is not published in
 

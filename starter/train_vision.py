@@ -35,7 +35,7 @@ from starter.vision_model import (
     make_processor,
     make_tokenizer,
     save,
-)  # fmt: skip
+)
 
 PICTURES, LENGTH = 20, 800  # of a batch: pictures in the first part, tokens in the second; a step takes two batches
 MINUTES = 26.0  # of two cores, which are not always both busy

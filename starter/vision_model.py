@@ -6,7 +6,6 @@ LLaMA.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -95,9 +94,5 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Idefics3ForConditionalGene
 
 
 def save(model: Idefics3ForConditionalGeneration, processor: Idefics3Processor, directory: Path) -> None:
-    training.save(model, processor.tokenizer, directory)
     processor.save_pretrained(directory)
-    settings = directory / "tokenizer_config.json"
-    values = json.loads(settings.read_text(encoding="utf-8"))
-    values["tokenizer_class"] = "PreTrainedTokenizerFast"  # the name that transformers 4 knows too
-    settings.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    training.save(model, processor.tokenizer, directory)

@@ -65,9 +65,8 @@ class Talk:
         """As a chat template takes them, answers included."""
         found: list[dict[str, object]] = [{"role": "system", "content": self.system}] if self.system else []
         for turn in self.turns:
-            parts: list[dict[str, str]] = [{"type": "text", "text": turn.question}]
-            if turn.picture is not None:
-                parts.insert(0, {"type": "image"})
+            shown = [{"type": "image"}] if turn.picture is not None else []
+            parts = [*shown, {"type": "text", "text": turn.question}]
             found += [{"role": "user", "content": parts}, {"role": "assistant", "content": turn.answer}]
         return found
 

@@ -20,8 +20,7 @@ QUESTIONS = {
     "en": ("How do I change the port?", "How do I load a model?", "Can I use the openai client?"),
     "ko": ("포트를 바꾸려면?", "모델을 어떻게 불러와?", "openai 클라이언트로 쓸 수 있어?"),
 }
-SAMPLES = ROOT / "starter" / "vision" / "samples"
-SHOWN = {"en": "three-shapes.png", "ko": "three-shapes.png"}
+SHOWN = ROOT / "starter" / "vision" / "samples" / "three-shapes.png"
 LOOKS = {
     "en": ("What do you see?", "How many are there?"),
     "ko": ("그림을 설명해 줘", "모두 몇 개야?", "배경은 무슨 색이야?"),
@@ -81,7 +80,7 @@ async def vision(page: Page) -> None:
     await unfold(page, "vision")
     await set_temperature(page, "vision", 0)
     await unfold(page, "vision")
-    await page.locator("#pictures-vision").set_input_files(SAMPLES / SHOWN[await language(page)])
+    await page.locator("#pictures-vision").set_input_files(SHOWN)
     await expect(page.locator("#result-vision .strip img")).to_have_count(1)
     for question in LOOKS[await language(page)]:
         await say(page, question, "vision")

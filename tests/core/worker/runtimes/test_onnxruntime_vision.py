@@ -182,7 +182,7 @@ def test_another_precision_and_tensors_beside_the_graphs(own, tmp_path: Path) ->
         Expected(model, own_processor(path), chat, 8).parted(ours, noise=0.2)
 
 
-def test_a_decoder_takes_what_there_is_of_another_precision(own, tmp_path: Path) -> None:
+def test_a_decoder_takes_what_there_is_of_another_precision(tmp_path: Path) -> None:
     path = write_onnx_vision(tmp_path, "llava", precision="_fp16", dtype=torch.float16)
     write_onnx_vision(tmp_path, "llava")
     for stem in ("vision_encoder", "embed_tokens"):
