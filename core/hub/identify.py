@@ -114,7 +114,7 @@ def _read_tensors(files: Files, safe: list[str], weights: Weights) -> Tensors:
 def _anatomy(files: Files, facts: _Facts, weights: Weights, tensors: Tensors, *, sees: bool) -> Anatomy:
     """What the plan of a load is reckoned from."""
     file_bytes = sum(files.sizes[path] for path in weights.paths)
-    processing = facts.documents.get("preprocessor_config.json", {})
+    processing = _image_settings(facts)
     if weights.format is Format.ONNX:
         graphs = [path for path in weights.paths if path.endswith(".onnx")]
         is_near = files.directory is not None or file_bytes <= SMALL_GRAPH
@@ -124,6 +124,12 @@ def _anatomy(files: Files, facts: _Facts, weights: Weights, tensors: Tensors, *,
     width = 2 if _stated_dtype(facts.config) in ("float16", "bfloat16") else 4
     found = of_configuration(facts.config, tensors, file_bytes, width, two_parts=facts.model_type in SEQ2SEQ_TYPES)
     return replace(found, **(sight_of(facts.config, processing) if sees else {}))
+
+
+def _image_settings(facts: _Facts) -> dict[str, Any]:
+    """How images are made ready, from the file that transformers prefers."""
+    nested = facts.documents.get("processor_config.json", {}).get("image_processor")
+    return nested if isinstance(nested, dict) else facts.documents.get("preprocessor_config.json", {})
 
 
 def _read_facts(files: Files) -> _Facts:
@@ -149,6 +155,7 @@ def _read_facts(files: Files) -> _Facts:
 _DOCUMENTS = (
     "config.json", "tokenizer_config.json", "config_sentence_transformers.json", "sentence_bert_config.json",
     "sentence_roberta_config.json", "sentence_xlnet_config.json", "router_config.json", "preprocessor_config.json",
+    "processor_config.json",
 )  # fmt: skip
 
 

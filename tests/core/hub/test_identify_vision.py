@@ -104,6 +104,21 @@ def test_a_larger_image_needs_more(directory, tmp_path: Path) -> None:
     assert [need.device for need in needs_of(inspect(tmp_path / "m"), settings, "cuda:0")] == ["cuda:0", "cpu"]
 
 
+def test_settings_of_images_within_those_of_the_processor(directory, tmp_path: Path) -> None:
+    """As transformers 5 writes them, and prefers them."""
+    shutil.copytree(directory("idefics3"), tmp_path / "m")
+    apart, within = tmp_path / "m" / "preprocessor_config.json", tmp_path / "m" / "processor_config.json"
+    split = inspect(tmp_path / "m").anatomy
+    assert split.image_patches > split.image_tile
+    whole = json.loads(apart.read_text()) | {"do_image_splitting": False}
+    within.write_text(json.dumps(json.loads(within.read_text()) | {"image_processor": whole}))
+    assert inspect(tmp_path / "m").anatomy.image_patches == split.image_tile
+    apart.unlink()
+    assert inspect(tmp_path / "m").anatomy.image_patches == split.image_tile
+    within.write_text(json.dumps(json.loads(within.read_text()) | {"image_processor": "a"}))
+    assert inspect(tmp_path / "m").anatomy.image_patches >= split.image_patches
+
+
 def test_the_figures_are_those_of_the_runtime() -> None:
     assert overhead.EMBEDDED_BYTES == transformers_vision.EMBEDDED_BYTES
     assert overhead.PIXEL_BYTES == transformers_vision_processor.PIXEL_BYTES
