@@ -40,7 +40,7 @@ def check_graphs(files: Files, graph: str, model_type: str, tasks: tuple[Task, .
 
 
 def sight_of(config: dict[str, Any], processing: dict[str, Any], *, as_graph: bool = False) -> dict[str, Any]:
-    """The fields of Anatomy that say what an image takes, cut as `processing` (the settings of its image processor) says.
+    """The fields of Anatomy that say what an image takes, cut as `processing` (settings of its processor) says.
 
     Empty for a model without a tower. `as_graph`: it is one of ONNX.
     """
