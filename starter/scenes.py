@@ -42,6 +42,7 @@ HELD_OUT = frozenset(
      ("diamond", "red"), ("cross", "green")}
 )  # fmt: skip
 MOST = 6  # things in a scene
+LARGEST = 0.34  # radius of a thing that is alone
 _EDGE = 0.045  # how far from the lines of the grid a thing's centre stays, of the picture's side
 _CONTRAST = 95.0  # least distance of a thing's colour from the background's, in RGB
 
@@ -99,7 +100,7 @@ def draw_scene(source: random.Random, held_out: bool = False, most: int = MOST) 
 
 
 def _thing(source: random.Random, pair: tuple[str, str], count: int) -> Thing:
-    largest = {1: 0.34, 2: 0.24, 3: 0.19}.get(count, 0.155)
+    largest = {1: LARGEST, 2: 0.24, 3: 0.19}.get(count, 0.155)
     radius = source.uniform(0.1, largest)
     low, high = radius + 0.015, 1 - radius - 0.015
     while True:

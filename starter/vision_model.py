@@ -49,7 +49,7 @@ def make_tokenizer(texts: list[str], size: int) -> PreTrainedTokenizerFast:
     tokenizer.normalizer = normalizers.Prepend(" ")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(f" ?(?<![a-z])(?:{named})"), "isolated"),
+            pre_tokenizers.Split(Regex(f" ?(?<![a-z])(?!위치)(?:{named})"), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )
@@ -82,8 +82,8 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Idefics3ForConditionalGene
         },
         text_config={
             "model_type": "llama", "vocab_size": len(tokenizer), "hidden_size": 192, "intermediate_size": 512,
-            "num_hidden_layers": 4, "num_attention_heads": 6, "num_key_value_heads": 3, "rms_norm_eps": 1e-6,
-            "max_position_embeddings": CONTEXT, "tie_word_embeddings": True,
+            "num_hidden_layers": 3, "num_attention_heads": 6, "num_key_value_heads": 3, "rms_norm_eps": 1e-6,
+            "initializer_range": 0.07, "max_position_embeddings": CONTEXT, "tie_word_embeddings": True,
             "bos_token_id": None, "eos_token_id": end, "pad_token_id": end,
         },
     )  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 from starter.corpus import chat
 from starter.corpus.korean import agree
 from starter.corpus.noise import misspelt
-from starter.corpus.vision_answers import ANSWERS, antecedent
+from starter.corpus.vision_answers import ANSWERS, antecedent, places
 from starter.corpus.vision_slots import Asked, Slots
 from starter.corpus.vision_words import FIXED, LANGS
 from starter.scenes import MOST, Scene, draw_scene
@@ -17,11 +17,12 @@ from starter.scenes import MOST, Scene, draw_scene
 HERE = Path(__file__).parent
 FREE = ("hello", "thanks", "who")  # answered with and without a picture
 WEIGHTS = {  # of the kinds of questions: most of those that take longest to learn, to find what is meant
-    "describe": 2.0, "colour": 3.0, "colour_one": 1.5, "shape": 3.0, "shape_one": 1.5, "count": 1.0, "count_of": 4.0,
+    "describe": 4.0, "colour": 3.0, "colour_one": 1.5, "shape": 3.0, "shape_one": 1.5, "count": 2.0, "count_of": 4.0,
     "where": 4.0, "where_one": 1.5, "place": 2.0, "exist": 2.0, "check": 2.0, "largest": 1.0, "smallest": 1.0,
-    "background": 0.5, "colours": 1.5, "shapes": 2.0, "again_colour": 3.0, "again_where": 3.0,
+    "background": 1.5, "colours": 2.0, "shapes": 3.0, "again_colour": 3.0, "again_where": 3.0,
 }  # fmt: skip
-FEW = ((10_000, 2), (30_000, 4))  # so many conversations, then so many things at most in the scenes of those
+FIRST = (8_000, ("where", "colour", "shape", "place", "describe"))  # so many ask of pictures only what is looked up
+FEW = ((6_000, 2), (14_000, 4))  # so many conversations, then so many things at most in the scenes of those
 _SYSTEMS = (
     "You are a helpful assistant.",
     "You look at pictures and answer questions about them. Answer briefly.",
@@ -44,13 +45,14 @@ def ways(lang: str) -> dict[str, list[str]]:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A question and its answer; `picture` is the number of the picture that comes with it, or None."""
+    """A question and its answer; the number of the picture that comes with it, or None; the cells it is about."""
 
     kind: str
     lang: str
     question: str
     answer: str
     picture: int | None = None
+    cells: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -90,7 +92,8 @@ class Questions:
         if asked is None:
             return None
         slots, answer = asked
-        return Asked(kind, self._phrase(kind, slots, lang), answer, antecedent(kind, slots, scene))
+        about, cells = antecedent(kind, slots, scene), places(kind, slots, scene, before)
+        return Asked(kind, self._phrase(kind, slots, lang), answer, about, cells)
 
     def _phrase(self, kind: str, slots: Slots, lang: str) -> str:
         if kind == "unknown" and self._source.random() < 0.35:
@@ -104,14 +107,13 @@ class Questions:
 class Conversations:
     """Each call of `draw` gives another conversation; none has a pair that is held out."""
 
-    def __init__(self, source: random.Random) -> None:
+    def __init__(self, source: random.Random, *, easy_first: bool = True) -> None:
         self._source = source
         self._questions = Questions(source)
-        self._kinds, self._weights = list(WEIGHTS), list(WEIGHTS.values())
-        self._drawn = 0
+        self._easy_first, self._drawn = easy_first, 0
 
     def draw(self) -> Talk:
-        """The first are about scenes of few things: from those it is soonest learnt what words have to do with them."""
+        """With `easy_first` the first look up one thing in scenes of few: so it is soonest learnt what words mean."""
         source, talk = self._source, Talk()
         self._drawn += 1
         if source.random() < 0.2:
@@ -128,7 +130,7 @@ class Conversations:
 
     def _blind(self, lang: str) -> Turn:
         """A question without a picture."""
-        kind = self._source.choice((*self._kinds, "unknown", *FREE, *FREE))
+        kind = self._source.choice((*WEIGHTS, "unknown", *FREE, *FREE))
         asked = self._questions.ask(kind, None, lang)
         if asked is None:
             return self._blind(lang)
@@ -138,7 +140,8 @@ class Conversations:
     def _look(self, talk: Talk, lang: str, turns: int) -> None:
         """A picture and questions about it."""
         source, before = self._source, None
-        most = next((things for talks, things in FEW if self._drawn <= talks), MOST)
+        most = next((things for talks, things in FEW if self._easy_first and self._drawn <= talks), MOST)
+        kinds = dict.fromkeys(FIRST[1], 1.0) if self._easy_first and self._drawn <= FIRST[0] else WEIGHTS
         scene = None if source.random() < 0.04 else draw_scene(source, most=most)
         number = len(talk.scenes)
         talk.scenes.append(scene)
@@ -148,7 +151,7 @@ class Conversations:
             if source.random() < 0.08:
                 lang = "ko" if lang == "en" else "en"
             roll = source.random()
-            kind = source.choices(self._kinds, self._weights)[0]
+            kind = source.choices(list(kinds), list(kinds.values()))[0]
             if roll < 0.07:
                 kind = "unknown" if roll < 0.05 else source.choice(FREE)
             asked = self._questions.ask(kind, scene, lang, before)
@@ -158,7 +161,7 @@ class Conversations:
             before = asked
             picture = number if not done else None
             said = self._said(asked.question, lang)
-            talk.turns.append(Turn(kind, lang, said, asked.answer, picture))
+            talk.turns.append(Turn(kind, lang, said, asked.answer, picture, asked.cells))
             done += 1
 
     def _said(self, question: str, lang: str) -> str:

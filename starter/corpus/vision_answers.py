@@ -248,3 +248,19 @@ def antecedent(kind: str, slots: Slots, scene: Scene) -> Thing | None:
     else:
         found = []
     return found[0] if len(found) == 1 else None
+
+
+def places(kind: str, slots: Slots, scene: Scene, before: Asked | None) -> tuple[int, ...]:
+    """The cells of the grid in which to look for what the question means; none where it means the whole picture."""
+    found: list[Thing] = []
+    if kind in ("colour", "shape", "where", "exist", "check", "count_of", "again_colour", "again_where"):
+        found = _those(scene, slots.shape, slots.colour if kind != "check" else None)
+    elif kind == "place":
+        return (slots.cell,)
+    elif kind in ("largest", "smallest"):
+        found = [(max if kind == "largest" else min)(scene.things, key=lambda one: one.radius)]
+    elif kind == "describe":
+        found = list(scene.things)
+    elif kind in ("colour_one", "shape_one", "where_one") and (one := _only(scene, before)):
+        found = [one]
+    return tuple(one.cell for one in found)

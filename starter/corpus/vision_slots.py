@@ -38,9 +38,10 @@ class Slots:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question, its answer, and the one thing it was about, if one: "it" of a question after it."""
+    """A question and its answer; the one thing it was about, if one: "it" of a question after it; where to look."""
 
     kind: str
     question: str
     answer: str
     about: Thing | None = None
+    cells: tuple[int, ...] = ()

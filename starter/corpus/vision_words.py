@@ -49,7 +49,7 @@ OTHER_PLACES = {  # ways that people say them
            "in the middle", "in the middle right", "in the lower left corner", "in the bottom middle",
            "in the lower right corner"),
 }  # fmt: skip
-_EMPTY = {"at", "the", "on", "in", "shape"}  # of the places and forms above: they name nothing
+_EMPTY = {"at", "the", "on", "in", "shape", "모양"}  # of the places and forms above: they name nothing
 NUMBERS = {
     "ko": ("영", "한", "두", "세", "네", "다섯", "여섯"),
     "en": ("no", "one", "two", "three", "four", "five", "six"),

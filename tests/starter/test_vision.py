@@ -13,7 +13,7 @@ from starter.corpus.vision import FEW, Conversations, Questions, ways
 from starter.corpus.vision_words import LANGS
 from starter.draw_samples import PICTURES, SAMPLES, sample
 from starter.scenes import HELD_OUT, MOST, Scene, Thing, draw_scene, paint, paint_clutter
-from starter.train_vision import encode
+from starter.vision_batches import Encoder
 from starter.vision_model import TOKENS, make_processor, make_tokenizer
 
 
@@ -36,24 +36,27 @@ def test_both_languages_ask_the_same_kinds() -> None:
 
 
 def test_training_lays_a_conversation_out_as_the_processor_does() -> None:
-    talks, source = Conversations(random.Random("layout")), random.Random("layout")
+    talks, source = Conversations(random.Random("layout"), easy_first=False), random.Random("layout")
     said = [text for _ in range(50) for turn in talks.draw().turns for text in (turn.question, turn.answer)]
     processor = make_processor(make_tokenizer(said, 600))
+    encode = Encoder(processor.tokenizer)
     for talk in (talks.draw() for _ in range(20)):
         pictures = [paint(scene, source) if scene else paint_clutter(source) for scene in talk.scenes]
         text = processor.apply_chat_template(talk.messages())
         inputs = processor(text=[text], images=[pictures] if pictures else None)
-        assert inputs["input_ids"][0] == encode(processor.tokenizer, talk)[0]
+        assert inputs["input_ids"][0] == encode(talk).ids
         assert inputs["input_ids"][0].count(processor.image_token_id) == TOKENS * len(pictures)
 
 
 def test_a_word_that_names_something_is_the_same_piece_everywhere() -> None:
-    talks = Conversations(random.Random("words"))
+    talks = Conversations(random.Random("words"), easy_first=False)
     said = [text for _ in range(1500) for turn in talks.draw().turns for text in (turn.question, turn.answer)]
     tokenizer = make_tokenizer(said, 1280)
     for word, others in (("빨간", ("이 빨간 원은", "빨간색이 보여요.")), ("circle", ("Two circles?", "the circle"))):
         [piece] = tokenizer.encode(word, add_special_tokens=False)
         assert all(piece in tokenizer.encode(other, add_special_tokens=False) for other in others)
+    for text in ("background", "three", "largest", "배경은", "위치가", "모양이에요"):
+        assert len(tokenizer.encode(text, add_special_tokens=False)) == 1
     for text in [*said[:50], "start stop", " 두 칸", "", "ㅋㅋ <image", "빨간\n\n원"]:
         assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
 

@@ -55,7 +55,10 @@ def test_accuracy_on_unseen_scenes() -> None:
 
 
 # what was measured on these 60 scenes, less a little, so that another processor's rounding does not fail the test
-FLOORS = {"all ko": 0.75, "all en": 0.74, "describe ko": 0.86, "describe en": 0.83, "count ko": 0.96, "count en": 0.93}
+FLOORS = {
+    "all ko": 0.82, "all en": 0.79, "describe ko": 0.63, "describe en": 0.66, "count ko": 0.9, "count en": 0.93,
+    "where ko": 0.8, "where en": 0.73,
+}  # fmt: skip
 
 
 def test_what_counts_as_right_is_what_is_generated(model: Any, processor: Any) -> None:
