@@ -92,8 +92,8 @@ class Questions:
         if asked is None:
             return None
         slots, answer = asked
-        about, cells = antecedent(kind, slots, scene), places(kind, slots, scene, before)
-        return Asked(kind, self._phrase(kind, slots, lang), answer, about, cells)
+        cells = places(kind, slots, scene, before)
+        return Asked(kind, self._phrase(kind, slots, lang), answer, antecedent(kind, cells, scene), cells)
 
     def _phrase(self, kind: str, slots: Slots, lang: str) -> str:
         if kind == "unknown" and self._source.random() < 0.35:

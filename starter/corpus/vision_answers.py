@@ -239,21 +239,13 @@ ANSWERS: dict[str, Answerer] = {
 }  # fmt: skip
 
 
-def antecedent(kind: str, slots: Slots, scene: Scene) -> Thing | None:
-    """The one thing that a question and its answer were about, None if none or several."""
-    if kind in ("colour", "shape", "where", "exist", "check", "again_colour", "again_where"):
-        found = _those(scene, slots.shape, slots.colour if kind != "check" else None)
-    elif kind == "place":
-        found = [one for one in scene.things if one.cell == slots.cell]
-    else:
-        found = []
-    return found[0] if len(found) == 1 else None
+_NAMING = ("colour", "shape", "where", "exist", "check", "again_colour", "again_where")  # a thing by shape or colour
 
 
 def places(kind: str, slots: Slots, scene: Scene, before: Asked | None) -> tuple[int, ...]:
     """The cells of the grid in which to look for what the question means; none where it means the whole picture."""
     found: list[Thing] = []
-    if kind in ("colour", "shape", "where", "exist", "check", "count_of", "again_colour", "again_where"):
+    if kind in (*_NAMING, "count_of"):
         found = _those(scene, slots.shape, slots.colour if kind != "check" else None)
     elif kind == "place":
         return (slots.cell,)
@@ -264,3 +256,9 @@ def places(kind: str, slots: Slots, scene: Scene, before: Asked | None) -> tuple
     elif kind in ("colour_one", "shape_one", "where_one") and (one := _only(scene, before)):
         found = [one]
     return tuple(one.cell for one in found)
+
+
+def antecedent(kind: str, cells: tuple[int, ...], scene: Scene) -> Thing | None:
+    """The one thing that a question about these cells and its answer were about, None if none or several."""
+    found = [one for one in scene.things if one.cell in cells] if kind in (*_NAMING, "place") else []
+    return found[0] if len(found) == 1 else None
