@@ -67,7 +67,7 @@ async def zero_shot(page: Page) -> list[str]:
 
 async def ner(page: Page) -> list[str]:
     shown = await run(page, "ner", f"{TRICKY}\nAnna lives in Paris.")
-    return await shown.locator("td:nth-child(1)").all_inner_texts()
+    return await shown.locator("td:nth-child(1)").all_text_contents()
 
 
 async def embed(page: Page) -> list[str]:

@@ -22,7 +22,7 @@ async def saved(page: Page, button: str) -> str:
 
 
 async def rows_of(shown: Locator) -> list[list[str]]:
-    return [await row.locator("td").all_inner_texts() for row in await shown.locator("tbody tr").all()]
+    return [await row.locator("td").all_text_contents() for row in await shown.locator("tbody tr").all()]
 
 
 @pytest.fixture
