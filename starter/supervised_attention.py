@@ -1,8 +1,8 @@
 """Tells the vision starter's attention where to look while it trains.
 
-In the first layer an answer looks at the words of its question that name something, in the second at the parts of the
-picture that are meant, a description at one thing after another; two heads of each are told so. A model of this size
-takes long to find that out by itself.
+In the first layer an answer looks at the words that name what is asked about, a list also at the names that it told
+last; in the second at the parts of the picture that are meant, a list at one thing after another. Two heads of each are
+told so. A model of this size takes long to find that out by itself.
 After Liu et al., 2016, "Neural Machine Translation with Supervised Attention".
 """
 

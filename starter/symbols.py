@@ -6,26 +6,30 @@ the connector learn to give the same for pictures.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from transformers import PreTrainedTokenizerFast
 
 from starter.corpus import vision_words as words
-from starter.scenes import BACKGROUNDS, COLOURS, LARGEST, SHAPES, Scene
+from starter.scenes import BACKGROUNDS, COLOURS, SHAPES, Scene
 from starter.vision_model import TOKENS
 
+_MIDDLING, _SPREAD = 0.134, 0.22  # of radii as shares of a picture's side; standard deviation of their logarithms
 _NOISE = 0.05  # deviation of what is added to the sums: what is seen is never quite as it is known
 
 
 def known(scene: Scene | None) -> tuple[list[tuple[int, int, int]], list[float]]:
-    """Of each token: shape, colour and background, as numbers; and the size of the thing, 0 to 1.
+    """Of each token: shape, colour and background, as numbers; and the size of the thing.
 
-    Shape, colour: 0 for none; background: 0 for clutter.
+    Shape, colour: 0 for none; background: 0 for clutter. Size: logarithm of the radius against a middling one, so that
+    what is clearly larger differs as much among small things as among large ones; 0 for none.
     """
     background = 0 if scene is None else 1 + list(BACKGROUNDS).index(scene.background)
     found, sizes = [(0, 0, background)] * TOKENS, [0.0] * TOKENS
     for one in scene.things if scene else ():
         found[one.cell] = (SHAPES.index(one.shape) + 1, list(COLOURS).index(one.colour) + 1, background)
-        sizes[one.cell] = one.radius / LARGEST
+        sizes[one.cell] = math.log(one.radius / _MIDDLING) / _SPREAD
     return found, sizes
 
 

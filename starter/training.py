@@ -33,11 +33,14 @@ def seed_everything(seed: int, threads: int = 2) -> random.Random:
     return random.Random(seed)
 
 
-def rate(done: float, peak: float) -> float:
-    """Learning rate when `done` (0 to 1) of the training is over: linear warm-up, half a cosine to 1 % of the peak."""
+def rate(done: float, peak: float, end: float = 0.01) -> float:
+    """Learning rate when `done` (0 to 1) of the training is over.
+
+    Linear warm-up to the peak, then half a cosine to `end` of it.
+    """
     if done < WARM_UP:
         return peak * (0.01 + 0.99 * done / WARM_UP)
-    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))))
+    return peak * (end + (1 - end) * 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))))
 
 
 def fit(
@@ -47,11 +50,13 @@ def fit(
     steps: int,
     peak: float,
     minutes: float = math.inf,
+    end: float = 0.01,
 ) -> float:
     """Trains `model` for `steps` batches with AdamW; returns the seconds it took.
 
-    On a slow machine it ends after `minutes` of all cores with fewer steps, the learning rate having come down all the
-    same. Time that others take of a shared machine does not count.
+    The learning rate comes down to `end` of its peak, a large share where another part of a training follows. On a slow
+    machine it ends after `minutes` of all cores with fewer steps, the learning rate having come down all the same. Time
+    that others take of a shared machine does not count.
     """
     began, used = time.monotonic(), time.process_time()
     decayed = [weight for weight in model.parameters() if weight.ndim > 1]
@@ -66,7 +71,7 @@ def fit(
             print(f"ended after {step} steps", flush=True)
             break
         for group in optimizer.param_groups:
-            group["lr"] = rate(done, peak)
+            group["lr"] = rate(done, peak, end)
         loss = loss_of(next(batches))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -12,12 +12,19 @@ import torch
 from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
-from starter.corpus.vision import Conversations, Talk
+from starter.corpus.vision import Conversations, Talk, Turn
+from starter.corpus.vision_answers import THIS
+from starter.corpus.vision_slots import Places
 from starter.corpus.vision_words import vocabulary
 from starter.patches import under_patches
 from starter.scenes import Scene, draw_scene, paint, paint_clutter
 from starter.vision_model import AROUND, END, GLOBAL, IMAGE, SIDE, TOKENS
 
+LISTED = {  # which names tell the parts of a list apart, by the questions that are answered with such lists
+    "place": ("describe", "where", "again_where", "where_one"),
+    "colour": ("colour", "again_colour", "colour_one", "colours"),
+    "shape": ("shape", "shape_one", "shapes"),
+}
 PICTURES, LENGTH = 20, 800  # of a batch: pictures for the tower, tokens of conversations; a step takes two batches
 
 
@@ -51,7 +58,8 @@ class Row:
     """A conversation in tokens.
 
     As labels the ids of the answers with their ends, -100 elsewhere; what each label weighs; and where to look from
-    each place that tells a label: at the names in the question, at the tokens of the picture that are meant.
+    each place that tells a label: at the names of what is asked about and of what was told last, at the tokens of the
+    picture that are meant.
     """
 
     talk: Talk
@@ -83,8 +91,15 @@ class Encoder:
         )
         self._picture = [around, tag, *[image] * TOKENS, around]
         self._first = self._picture.index(image)
-        names = set(vocabulary())
-        self._names = {each for each in range(len(tokenizer)) if tokenizer.decode([each]).strip() in names}
+        said = [tokenizer.decode([each]).strip() for each in range(len(tokenizer))]
+
+        def naming(*kinds: str) -> set[int]:
+            names = set(vocabulary(*kinds))
+            return {each for each, word in enumerate(said) if word in names}
+
+        self._names = naming()
+        self._listed = {kind: naming(listed) for listed, kinds in LISTED.items() for kind in kinds}
+        self._parting = {each for each, word in enumerate(said) if ":" in word or "," in word or word == "and"}
 
     def __call__(self, talk: Talk) -> Row:
         """An answer weighs as the root of its length: a long one has more to learn, of a short one a word matters."""
@@ -94,32 +109,43 @@ class Encoder:
         ).input_ids
         ids = [self._system, *said[0], self.end] if talk.system else []
         row, picture = Row(talk, ids, [-100] * len(ids), [0.0] * len(ids), [([], [])] * len(ids)), 0
+        names: list[int] = []
+        before: Places = ()
         for turn, question, answer in zip(talk.turns, said[1::2], said[2::2], strict=True):
             seen = self._picture if turn.picture is not None else []
             picture = len(ids) + 1 + self._first if seen else picture
             words = len(ids) + 1 + len(seen)
             asked, told = [self._user, *seen, *question, self.end, self._assistant], [*answer, self.end]
-            names = [words + at for at, each in enumerate(question) if each in self._names]
+            it = turn.kind in THIS and turn.picture is None and len(turn.places) == 1 == len(turn.places[0])
+            if not it or turn.places != before:  # else the question before named it
+                names = [words + at for at, each in enumerate(question) if each in self._names]
+            before = turn.places
             ids += asked + told
             row.labels.extend([-100] * len(asked) + told)
             row.weights.extend([0.0] * len(asked) + [len(told) ** -0.5] * len(told))
-            cells = [picture + cell for cell in turn.cells]
-            meant = self._one_by_one(answer, cells) if turn.kind == "describe" else [cells] * len(answer)
-            looks = [(names, each) for each in (*meant, [])]
+            looks = self._looks(turn, answer, names, picture, len(ids) - len(told))
             row.looks.extend([([], [])] * (len(asked) - 1) + looks + [([], [])])
         return row
 
-    def _one_by_one(self, answer: list[int], cells: list[int]) -> list[list[int]]:
-        """For each token of a description, the cell of the thing that is told next: a colon or a comma goes on."""
-        meant, left, started = [], list(cells), False
-        for each in answer:
-            said = self._tokenizer.decode([each])
-            if ":" in said:
-                started = True
-            elif started and ("," in said or said.strip() == "and"):
-                left = left[1:]
-            meant.append(left[:1] if started else [])
-        return meant
+    def _looks(
+        self, turn: Turn, answer: list[int], names: list[int], picture: int, begin: int
+    ) -> list[tuple[list[int], list[int]]]:
+        """Where to look to tell each token of an answer, and its end.
+
+        At the `names` of what was asked about, with those that were told last, and at what comes next: a colon, a comma
+        or "and" goes on to the next of the places. `picture` and `begin` are where the picture's and the answer's
+        tokens begin.
+        """
+        left = [[picture + cell for cell in part] for part in turn.places] or [[]]
+        listed = self._listed.get(turn.kind, set())
+        found, last, now = [], list[int](), list[int]()
+        for at, each in enumerate(answer):
+            if each in self._parting and len(left) > 1:
+                left, last, now = left[1:], now, []
+            found.append((names + last, left[0]))
+            if each in listed:
+                now.append(begin + at)
+        return [*found, (names, [])]
 
 
 def collate(rows: list[Row], end: int, seed: int) -> Batch:

@@ -10,16 +10,16 @@ from starter.corpus import chat
 from starter.corpus.korean import agree
 from starter.corpus.noise import misspelt
 from starter.corpus.vision_answers import ANSWERS, antecedent, places
-from starter.corpus.vision_slots import Asked, Slots
+from starter.corpus.vision_slots import Asked, Places, Slots
 from starter.corpus.vision_words import FIXED, LANGS
 from starter.scenes import MOST, Scene, draw_scene
 
 HERE = Path(__file__).parent
 FREE = ("hello", "thanks", "who")  # answered with and without a picture
 WEIGHTS = {  # of the kinds of questions: most of those that take longest to learn, to find what is meant
-    "describe": 4.0, "colour": 3.0, "colour_one": 1.5, "shape": 3.0, "shape_one": 1.5, "count": 2.0, "count_of": 4.0,
-    "where": 4.0, "where_one": 1.5, "place": 2.0, "exist": 2.0, "check": 2.0, "largest": 1.0, "smallest": 1.0,
-    "background": 1.5, "colours": 2.0, "shapes": 3.0, "again_colour": 3.0, "again_where": 3.0,
+    "describe": 4.0, "colour": 3.0, "colour_one": 1.5, "shape": 3.0, "shape_one": 1.5, "count": 2.0, "count_of": 3.0,
+    "where": 4.0, "where_one": 1.5, "place": 2.0, "exist": 2.0, "check": 2.0, "largest": 1.5, "smallest": 1.5,
+    "background": 1.5, "colours": 2.0, "shapes": 4.0, "again_colour": 3.0, "again_where": 3.0,
 }  # fmt: skip
 FIRST = (8_000, ("where", "colour", "shape", "place", "describe"))  # so many ask of pictures only what is looked up
 FEW = ((6_000, 2), (14_000, 4))  # so many conversations, then so many things at most in the scenes of those
@@ -45,14 +45,15 @@ def ways(lang: str) -> dict[str, list[str]]:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A question and its answer; the number of the picture that comes with it, or None; the cells it is about."""
+    """A question and its answer; the number of the picture that comes with it, or None; the cells in which to look for
+    the parts of the answer."""
 
     kind: str
     lang: str
     question: str
     answer: str
     picture: int | None = None
-    cells: tuple[int, ...] = ()
+    places: Places = ()
 
 
 @dataclass(slots=True)
@@ -92,8 +93,8 @@ class Questions:
         if asked is None:
             return None
         slots, answer = asked
-        cells = places(kind, slots, scene, before)
-        return Asked(kind, self._phrase(kind, slots, lang), answer, antecedent(kind, cells, scene), cells)
+        looks = places(kind, slots, scene, before)
+        return Asked(kind, self._phrase(kind, slots, lang), answer, antecedent(kind, looks, scene), looks)
 
     def _phrase(self, kind: str, slots: Slots, lang: str) -> str:
         if kind == "unknown" and self._source.random() < 0.35:
@@ -161,7 +162,7 @@ class Conversations:
             before = asked
             picture = number if not done else None
             said = self._said(asked.question, lang)
-            talk.turns.append(Turn(kind, lang, said, asked.answer, picture, asked.cells))
+            talk.turns.append(Turn(kind, lang, said, asked.answer, picture, asked.places))
             done += 1
 
     def _said(self, question: str, lang: str) -> str:

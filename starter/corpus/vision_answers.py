@@ -10,12 +10,13 @@ import random
 from collections.abc import Callable
 
 from starter.corpus.korean import agree
-from starter.corpus.vision_slots import Asked, Slots
+from starter.corpus.vision_slots import Asked, Places, Slots
 from starter.corpus.vision_words import COLOURS, PLACES, SHAPES, are, article, counted, listing, named
 from starter.scenes import COLOURS as PAINTS
 from starter.scenes import HELD_OUT, Scene, Thing
 from starter.scenes import SHAPES as FORMS
 
+THIS = ("colour_one", "shape_one", "where_one")  # ask of "it", the thing that was asked about before
 CLEARLY_LARGER = 1.3  # of two radii, before one is called the largest
 
 
@@ -43,8 +44,13 @@ def _some(scene: Scene, source: random.Random, absent: float) -> tuple[str | Non
     return source.choice((pair, pair, (pair[0], None), (None, pair[1])))
 
 
-def _distinct(names: list[str]) -> list[str]:
-    return list(dict.fromkeys(names))
+def _colours_of(things: list[Thing]) -> list[str]:
+    """The colours of things, always in the same order: what comes next then follows from what was told last."""
+    return [colour for colour in PAINTS if any(one.colour == colour for one in things)]
+
+
+def _shapes_of(things: list[Thing]) -> list[str]:
+    return [shape for shape in FORMS if any(one.shape == shape for one in things)]
 
 
 def _each(things: list[Thing], lang: str) -> str:
@@ -72,7 +78,7 @@ def _colour_of(shape: str, scene: Scene, lang: str) -> str:
     found = _those(scene, shape, None)
     if not found:
         return are(shape, None, 0, lang)
-    colours = _distinct([one.colour for one in found])
+    colours = _colours_of(found)
     if lang == "ko":
         return agree(f"{SHAPES[shape][0]}은/는 {listing([COLOURS[each][1] for each in colours], 'ko')}이에요.")
     verb = "is" if len(found) == 1 else "are"
@@ -123,7 +129,7 @@ def _shape(scene: Scene, lang: str, source: random.Random, *_: object) -> Answer
     found = _those(scene, None, colour)
     if not found:
         return Slots(None, colour), are(None, colour, 0, lang)
-    shapes = _distinct([one.shape for one in found])
+    shapes = _shapes_of(found)
     if lang == "ko":
         said = listing([SHAPES[each][0] for each in shapes], "ko")
         return Slots(None, colour), agree(f"{named(None, colour, 'ko')}은/는 {said}이에요/예요.")
@@ -216,7 +222,7 @@ def _background(scene: Scene, lang: str, *_: object) -> Answer:
 def _colours(scene: Scene, lang: str, *_: object) -> Answer:
     if not scene.things:
         return Slots(), are(None, None, 0, lang)
-    found = _distinct([one.colour for one in scene.things])
+    found = _colours_of(list(scene.things))
     if lang == "ko":
         return Slots(), agree(listing([COLOURS[each][1] for each in found], "ko") + "이/가 보여요.")
     return Slots(), f"I see {listing(found, 'en')}."
@@ -225,7 +231,7 @@ def _colours(scene: Scene, lang: str, *_: object) -> Answer:
 def _shapes(scene: Scene, lang: str, *_: object) -> Answer:
     if not scene.things:
         return Slots(), are(None, None, 0, lang)
-    found = _distinct([one.shape for one in scene.things])
+    found = _shapes_of(list(scene.things))
     parts = [counted(shape, None, len(_those(scene, shape, None)), lang) for shape in found]
     return Slots(), f"{listing(parts, 'ko')}가 보여요." if lang == "ko" else f"I see {listing(parts, 'en')}."
 
@@ -240,25 +246,38 @@ ANSWERS: dict[str, Answerer] = {
 
 
 _NAMING = ("colour", "shape", "where", "exist", "check", "again_colour", "again_where")  # a thing by shape or colour
+_ALL = dict(zip(THIS, ("colours", "shapes", "describe"), strict=True))  # answered so where "it" is not clear
 
 
-def places(kind: str, slots: Slots, scene: Scene, before: Asked | None) -> tuple[int, ...]:
-    """The cells of the grid in which to look for what the question means; none where it means the whole picture."""
-    found: list[Thing] = []
-    if kind in (*_NAMING, "count_of"):
+def places(kind: str, slots: Slots, scene: Scene, before: Asked | None) -> Places:
+    """In which cells to look for each part of the answer; empty where it is about no thing and no place."""
+    found = list(scene.things)
+    if kind in _ALL:
+        if one := _only(scene, before):
+            return ((one.cell,),)
+        kind = _ALL[kind]
+    elif kind in (*_NAMING, "count_of"):
         found = _those(scene, slots.shape, slots.colour if kind != "check" else None)
-    elif kind == "place":
-        return (slots.cell,)
     elif kind in ("largest", "smallest"):
-        found = [(max if kind == "largest" else min)(scene.things, key=lambda one: one.radius)]
-    elif kind == "describe":
-        found = list(scene.things)
-    elif kind in ("colour_one", "shape_one", "where_one") and (one := _only(scene, before)):
-        found = [one]
-    return tuple(one.cell for one in found)
+        found = [(max if kind == "largest" else min)(found, key=lambda one: one.radius)]
+    if kind == "place":
+        return ((slots.cell,),)
+    if not found or kind == "background":
+        return ()
+    cells = tuple(one.cell for one in found)
+    if kind in ("where", "again_where"):
+        return tuple((cell,) for cell in cells)
+    if kind == "describe":
+        return (cells, *((cell,) for cell in cells))
+    if kind in ("colour", "again_colour", "colours"):
+        return tuple(tuple(one.cell for one in found if one.colour == colour) for colour in _colours_of(found))
+    if kind in ("shape", "shapes"):
+        return tuple(tuple(one.cell for one in found if one.shape == shape) for shape in _shapes_of(found))
+    return (cells,)
 
 
-def antecedent(kind: str, cells: tuple[int, ...], scene: Scene) -> Thing | None:
-    """The one thing that a question about these cells and its answer were about, None if none or several."""
-    found = [one for one in scene.things if one.cell in cells] if kind in (*_NAMING, "place") else []
+def antecedent(kind: str, looks: Places, scene: Scene) -> Thing | None:
+    """The one thing that a question was about whose answer is looked for in these cells, None if none or several."""
+    cells = {cell for part in looks for cell in part} if kind in (*_NAMING, *_ALL, "place") else set()
+    found = [one for one in scene.things if one.cell in cells]
     return found[0] if len(found) == 1 else None

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from starter.corpus.vision_words import COLOURS, ENGLISH_SHAPES, OTHER_PLACES, PLACES, SHAPES, plural
 from starter.scenes import Thing
 
+Places = tuple[tuple[int, ...], ...]  # cells of the grid, for one part of an answer after another
+
 
 @dataclass(frozen=True, slots=True)
 class Slots:
@@ -38,10 +40,11 @@ class Slots:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question and its answer; the one thing it was about, if one: "it" of a question after it; where to look."""
+    """A question and its answer; the one thing it was about, if one: "it" of a question after it; where to look
+    for the parts of the answer."""
 
     kind: str
     question: str
     answer: str
     about: Thing | None = None
-    cells: tuple[int, ...] = ()
+    places: Places = ()

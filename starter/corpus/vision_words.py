@@ -84,13 +84,15 @@ def naming(said: str) -> list[str]:
     return [root(word) for word in said.split() if word not in _EMPTY]
 
 
-def vocabulary() -> list[str]:
-    """All words that name a shape, a colour or a place, the longest first."""
+def vocabulary(*kinds: str) -> list[str]:
+    """All words that name a shape, a colour or a place, or only those of these `kinds`, the longest first."""
     named = {
-        word for names in (SHAPES, ENGLISH_SHAPES, COLOURS) for said in names.items() for word in (said[0], *said[1])
+        "shape": [word for names in (SHAPES, ENGLISH_SHAPES) for said in names.items() for word in (said[0], *said[1])],
+        "colour": [word for said in COLOURS.items() for word in (said[0], *said[1])],
+        "place": [word for places in (PLACES, OTHER_PLACES) for lang in LANGS for word in places[lang]],
     }
-    named |= {word for places in (PLACES, OTHER_PLACES) for lang in LANGS for word in places[lang]}
-    return sorted({word for said in named for word in naming(said)}, key=lambda word: (-len(word), word))
+    words = {word for kind in kinds or named for said in named[kind] for word in naming(said)}
+    return sorted(words, key=lambda word: (-len(word), word))
 
 
 def plural(noun: str) -> str:

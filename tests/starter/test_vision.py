@@ -126,7 +126,7 @@ EXPECTED = {
     "background": {"en": "The background is white.", "ko": "배경은 흰색이에요."},
     "colours": {"en": "I see red and blue.", "ko": "빨간색, 파란색이 보여요."},
     "shapes": {
-        "en": "I see one circle, one star and one square.",
-        "ko": "원 한 개, 별 한 개, 사각형 한 개가 보여요.",
+        "en": "I see one circle, one square and one star.",
+        "ko": "원 한 개, 사각형 한 개, 별 한 개가 보여요.",
     },
 }

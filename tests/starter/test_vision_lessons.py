@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,32 +13,40 @@ import torch
 from transformers import LlamaConfig, LlamaModel
 
 from starter.corpus.vision import FIRST, FREE, WEIGHTS, Conversations, Questions, Talk, Turn
-from starter.corpus.vision_answers import places
+from starter.corpus.vision_answers import ANSWERS, places
 from starter.corpus.vision_slots import Slots
 from starter.scenes import Scene, Thing
 from starter.supervised_attention import SupervisedAttention
 from starter.symbols import Symbols, known
 from starter.train_vision import Lesson
+from starter.training import rate
 from starter.vision_batches import Encoder, batches, collate, drawings
 from starter.vision_model import IMAGE, TOKENS, make_model, make_tokenizer
 
 CIRCLE = Thing("circle", "red", 0.2, 0.2, 0.17, (255, 0, 0), 0, False)
 STAR = Thing("star", "red", 0.8, 0.2, 0.34, (255, 0, 0), 0, False)
 SQUARE = Thing("square", "blue", 0.5, 0.8, 0.1, (0, 0, 255), 0, False)
+OTHER = Thing("square", "red", 0.5, 0.8, 0.1, (255, 0, 0), 0, False)
 SCENE = Scene((CIRCLE, STAR, SQUARE), "black", (0, 0, 0))
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
     talks = Conversations(random.Random("words"), easy_first=False)
-    return make_tokenizer([turn.question for _ in range(500) for turn in talks.draw().turns], 1000)
+    turns = [turn for _ in range(500) for turn in talks.draw().turns]
+    return make_tokenizer([text for turn in turns for text in (turn.question, turn.answer)], 1000)
 
 
 def test_what_is_known_of_a_scene() -> None:
     cells, sizes = known(SCENE)
     assert cells[:3] == [(1, 1, 2), (0, 0, 2), (4, 1, 2)]
     assert cells[7] == (2, 5, 2)
-    assert sizes[:3] == [pytest.approx(0.5), 0.0, pytest.approx(1.0)]
+    assert sizes[:3] == [
+        pytest.approx(math.log(0.17 / 0.134) / 0.22),
+        0.0,
+        pytest.approx(math.log(0.34 / 0.134) / 0.22),
+    ]
+    assert sizes[7] < 0
     assert known(None) == ([(0, 0, 0)] * TOKENS, [0.0] * TOKENS)
 
 
@@ -54,7 +63,8 @@ def test_a_token_is_the_sum_of_the_words_for_what_is_there(tokenizer: Any) -> No
 
     background, size = symbols.background.weight[2], symbols.size.weight[:, 0]
     centre = words("한가운데", "centre")
-    wanted = words("star", "별") + words("red", "빨간") + words("오른쪽", "위", "top", "right") + background + size
+    wanted = words("star", "별") + words("red", "빨간") + words("오른쪽", "위", "top", "right") + background
+    wanted = wanted + math.log(0.34 / 0.134) / 0.22 * size
     assert torch.allclose(told[0, 2], wanted, atol=1e-6)
     assert torch.allclose(told[0, 4], centre + background, atol=1e-6)
     assert torch.allclose(told[1, 4], centre + symbols.background.weight[0], atol=1e-6)
@@ -66,18 +76,25 @@ def test_a_token_is_the_sum_of_the_words_for_what_is_there(tokenizer: Any) -> No
 @pytest.mark.parametrize(
     ("kind", "slots", "wanted"),
     [
-        ("where", Slots("star", "red"), (2,)),
-        ("where", Slots(None, "red"), (0, 2)),
+        ("where", Slots("star", "red"), ((2,),)),
+        ("where", Slots(None, "red"), ((0,), (2,))),
+        ("count_of", Slots(None, "red"), ((0, 2),)),
         ("count_of", Slots("heart"), ()),
-        ("check", Slots("square", "pink"), (7,)),
-        ("place", Slots(cell=4), (4,)),
-        ("largest", Slots(), (2,)),
-        ("smallest", Slots(), (7,)),
-        ("describe", Slots(), (0, 2, 7)),
-        ("count", Slots(), ()),
+        ("colour", Slots("square"), ((7,),)),
+        ("shape", Slots(None, "red"), ((0,), (2,))),
+        ("check", Slots("square", "pink"), ((7,),)),
+        ("place", Slots(cell=4), ((4,),)),
+        ("largest", Slots(), ((2,),)),
+        ("smallest", Slots(), ((7,),)),
+        ("describe", Slots(), ((0, 2, 7), (0,), (2,), (7,))),
+        ("where_one", Slots(), ((0, 2, 7), (0,), (2,), (7,))),  # "it" is nothing known: all is told
+        ("colours", Slots(), ((0, 2), (7,))),
+        ("shapes", Slots(), ((0,), (7,), (2,))),  # in the order in which shapes are told
+        ("count", Slots(), ((0, 2, 7),)),
+        ("background", Slots(), ()),
     ],
 )
-def test_where_to_look_for_what_is_meant(kind: str, slots: Slots, wanted: tuple[int, ...]) -> None:
+def test_where_to_look_for_what_is_meant(kind: str, slots: Slots, wanted: tuple[tuple[int, ...], ...]) -> None:
     assert places(kind, slots, SCENE, None) == wanted
 
 
@@ -85,16 +102,19 @@ def test_it_is_looked_for_where_the_thing_before_was() -> None:
     questions = Questions(random.Random(1))
     scene = Scene((STAR, SQUARE), "black", (0, 0, 0))
     before = next(asked for _ in range(50) if (asked := questions.ask("colour", scene, "en")) and asked.about == SQUARE)
-    assert places("where_one", Slots(), scene, before) == (7,)
+    assert places("where_one", Slots(), scene, before) == ((7,),)
+    after = questions.ask("where_one", scene, "en", before)
+    assert after is not None
+    assert after.about == SQUARE  # and so on
 
 
 def test_looks_are_at_the_names_of_the_question_and_the_tokens_meant(tokenizer: Any) -> None:
     scene = Scene((STAR, SQUARE), "black", (0, 0, 0))
     turns = [
-        Turn("where", "en", "Where is the red star?", "The red star is at the top right.", 0, (2,)),
-        Turn("count", "en", "How many shapes are there?", "There are three shapes."),
-        Turn("shape", "ko", "빨간 도형은 무슨 모양이야?", "빨간 도형은 원, 별이에요.", None, (0, 2)),
-        Turn("colour", "en", "And the square?", "The square is blue.", 1, (7,)),
+        Turn("where", "en", "Where is the red star?", "The red star is at the top right.", 0, ((2,),)),
+        Turn("hello", "en", "Hello", "Hello, send me a picture."),
+        Turn("count_of", "ko", "빨간 도형은 몇 개야?", "빨간 도형이 두 개 있어요.", None, ((0, 2),)),
+        Turn("colour", "en", "And the square?", "The square is blue.", 1, ((7,),)),
     ]
     row = Encoder(tokenizer)(Talk("Be brief.", [SCENE, scene], turns))
     assert len(row.looks) == len(row.ids) == len(row.labels) == len(row.weights)
@@ -116,36 +136,98 @@ def test_looks_are_at_the_names_of_the_question_and_the_tokens_meant(tokenizer: 
     assert looks.sum().item() == pytest.approx(sum(bool(part) for each in row.looks for part in each))
 
 
-def test_a_description_looks_at_one_thing_after_another(tokenizer: Any) -> None:
-    questions = Questions(random.Random(1))
-    for lang, parts in DESCRIBED.items():
-        asked = questions.ask("describe", SCENE, lang)
-        assert asked is not None
-        assert asked.answer == "".join(parts)
-        row = Encoder(tokenizer)(Talk(None, [SCENE], [Turn("describe", lang, "?", asked.answer, 0, asked.cells)]))
-        first = row.ids.index(tokenizer.convert_tokens_to_ids(IMAGE))
-        begin = next(at for at, label in enumerate(row.labels) if label != -100)
-        told: list[list[int]] = [[], [], [], []]
-        for at in range(begin, len(row.ids) - 1):
-            meant = row.looks[at - 1][1]  # from where this token is told
-            told[[[], [first], [first + 2], [first + 7]].index(meant)].append(row.ids[at])
-        assert [tokenizer.decode(each).strip() for each in told] == [part.strip() for part in parts]
+def test_it_is_what_the_question_before_named(tokenizer: Any) -> None:
+    asked = [
+        Turn("where", "en", "Where is the blue square?", "The blue square is at the bottom.", 0, ((7,),)),
+        Turn("shape_one", "en", "What is it?", "It is a square.", None, ((7,),)),
+        Turn("colour_one", "en", "What colour is it?", "It is blue.", None, ((7,),)),
+        Turn(
+            "shape_one", "ko", "무슨 모양이야?", "원 한 개, 사각형 한 개, 별 한 개가 보여요.", None, ((0,), (7,), (2,))
+        ),
+    ]
+    assert named(tokenizer, Talk(None, [SCENE], asked)) == [["blue", "square"]] * 3 + [[]]
 
 
-DESCRIBED = {
-    "en": (
-        "There are three shapes on a black background",
-        ": a red circle at the top left",
-        ", a red star at the top right",
-        " and a blue square at the bottom.",
-    ),
-    "ko": (
-        "검은색 배경에 도형 세 개",
-        ": 왼쪽 위에 빨간 원",
-        ", 오른쪽 위에 빨간 별",
-        ", 아래쪽 가운데에 파란 사각형이 있어요.",
-    ),
-}
+def test_it_is_nothing_that_was_named_of_another_picture_or_of_several_or_none(tokenizer: Any) -> None:
+    lone = Scene((SQUARE,), "white", (255, 255, 255))
+    how_many = Turn("count_of", "en", "How many red shapes?", "There are two red shapes.", None, ((0, 2),))
+    asked = [
+        Turn("where", "en", "Where is the blue square?", "The blue square is at the bottom.", 0, ((7,),)),
+        Turn("colour_one", "en", "What colour is it?", "It is blue.", 1, ((7,),)),
+        how_many,
+        Turn("colour_one", "en", "What colour are they?", "I see red.", None, ((0, 2),)),
+        Turn("exist", "en", "Is there a pink star?", "There are no pink stars."),
+        Turn("shape_one", "en", "What is it?", "There are no shapes."),
+    ]
+    found = named(tokenizer, Talk(None, [SCENE, lone], asked))
+    assert found == [["blue", "square"], [], ["red"], [], ["pink", "star"], []]
+
+
+def named(tokenizer: Any, talk: Talk) -> list[list[str]]:
+    """The names at which one looks as each of the answers begins."""
+    row = Encoder(tokenizer)(talk)
+    ends = [at for at, each in enumerate(row.ids) if each == tokenizer.eos_token_id][::2]
+    return [[tokenizer.decode([row.ids[name]]).strip() for name in row.looks[at + 1][0]] for at in ends]
+
+
+REVERSED = Scene((replace(SQUARE, x=0.2, y=0.2), STAR), "black", (0, 0, 0))  # blue before red
+LISTS: list[tuple[str, str, Slots, Scene, list[tuple[str, list[str], list[int]]]]] = [
+    # kind; question; parts of the answer, each with the names and the cells at which one looks to tell it
+    ("describe", "What is there?", Slots(), SCENE, [
+        ("There are three shapes on a black background", [], [0, 2, 7]),
+        (": a red circle at the top left", [], [0]),
+        (", a red star at the top right", ["top", "left"], [2]),
+        (" and a blue square at the bottom.", ["top", "right"], [7]),
+    ]),
+    ("describe", "뭐가 있어?", Slots(), SCENE, [
+        ("검은색 배경에 도형 세 개", [], [0, 2, 7]),
+        (": 왼쪽 위에 빨간 원", [], [0]),
+        (", 오른쪽 위에 빨간 별", ["왼쪽", "위"], [2]),
+        (", 아래쪽 가운데에 파란 사각형이 있어요.", ["오른쪽", "위"], [7]),
+    ]),
+    ("where", "Where are the red shapes?", Slots(None, "red"), SCENE, [
+        ("The red shapes are at the top left", ["red"], [0]),
+        (" and at the top right.", ["red", "top", "left"], [2]),
+    ]),
+    ("colour", "사각형은 무슨 색이야?", Slots("square"), Scene((*REVERSED.things, OTHER), "black", (0, 0, 0)), [
+        ("사각형은 빨간색", ["사각형"], [7]), (", 파란색이에요.", ["사각형", "빨간"], [0]),
+    ]),
+    ("colours", "Which colours?", Slots(), REVERSED, [("I see red", [], [2]), (" and blue.", ["red"], [0])]),
+    ("colours", "무슨 색?", Slots(), REVERSED, [("빨간색", [], [2]), (", 파란색이 보여요.", ["빨간"], [0])]),
+    ("shapes", "Which shapes?", Slots(), SCENE, [
+        ("I see one circle", [], [0]), (", one square", ["circle"], [7]), (" and one star.", ["square"], [2]),
+    ]),
+    ("shapes", "어떤 도형?", Slots(), SCENE, [
+        ("원 한 개", [], [0]), (", 사각형 한 개", ["원"], [7]), (", 별 한 개가 보여요.", ["사각형"], [2]),
+    ]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "question", "slots", "scene", "parts"), LISTS)
+def test_a_list_looks_at_one_thing_after_another_and_at_what_was_told_last(
+    tokenizer: Any, kind: str, question: str, slots: Slots, scene: Scene, parts: list[tuple[str, list[str], list[int]]]
+) -> None:
+    lang, answer = "en" if question.isascii() else "ko", "".join(part for part, _, _ in parts)
+    if slots == Slots():
+        asked = ANSWERS[kind](scene, lang, random.Random(1), None)
+        assert asked == (slots, answer)
+    turn = Turn(kind, lang, question, answer, 0, places(kind, slots, scene, None))
+    row = Encoder(tokenizer)(Talk(None, [scene], [turn]))
+    first = row.ids.index(tokenizer.convert_tokens_to_ids(IMAGE))
+    begin = next(at for at, label in enumerate(row.labels) if label != -100)
+    told = [
+        (row.ids[at], [tokenizer.decode([row.ids[name]]).strip() for name in names], [cell - first for cell in cells])
+        for at in range(begin, len(row.ids) - 1)
+        for names, cells in [row.looks[at - 1]]  # from where this token is told
+    ]
+    for part, names, cells in parts:
+        length = next(
+            each for each in range(1, len(told) + 1)
+            if tokenizer.decode([token for token, *_ in told[:each]]).strip() == part.strip()
+        )  # fmt: skip
+        assert all(each[1:] == (names, cells) for each in told[:length])
+        told = told[length:]
+    assert told == []
 
 
 def test_conversations_side_by_side_are_padded_behind(tokenizer: Any) -> None:
@@ -239,6 +321,12 @@ def test_every_part_teaches_all_that_it_trains(tokenizer: Any) -> None:
         grads = torch.autograd.grad(loss, list(part.parameters()))  # raises where a weight has no part in it
         assert math.isfinite(loss.item()), name
         assert all(grad.isfinite().all() for grad in grads), name
+
+
+def test_the_rate_comes_down_as_far_as_it_is_told() -> None:
+    times = (0, 0.03, 0.06, 0.53, 1)
+    assert [rate(done, 2, end=0.5) for done in times] == pytest.approx([0.02, 1.01, 2, 1.5, 1])
+    assert [rate(done, 2) for done in times] == pytest.approx([0.02, 1.01, 2, 1.01, 0.02])
 
 
 def test_words_attend_to_their_like_from_the_beginning(tokenizer: Any) -> None:

@@ -24,13 +24,13 @@ EXAMPLES = {  # of the page, with what is right to say
     "en": [
         "There are three shapes on a white background: a red circle at the top left, a blue square in the centre and a "
         "green triangle at the bottom right.",
-        "There are six shapes.",
-        "I see pink and red.",
+        "There is a black circle at the top right.",
+        "I see red and pink.",
     ],
     "ko": [
         "원 한 개, 사각형 한 개, 삼각형 한 개가 보여요.",
-        "도형이 여섯 개 있어요.",
-        "분홍색, 빨간색이 보여요.",
+        "오른쪽 위에는 검은 원이 있어요.",
+        "빨간색, 분홍색이 보여요.",
     ],
 }
 

@@ -25,12 +25,12 @@ from ui.talk import DEFAULT_SAMPLING, asks_sampling, plain_answer
 EXAMPLES = {  # picture of the starter's samples, question
     "en": [
         ("three-shapes", "Describe the picture."),
-        ("six", "How many are there?"),
+        ("six", "What is at the top right?"),
         ("hearts", "What colour are they?"),
     ],
     "ko": [
         ("three-shapes", "사진에 어떤 도형이 있어?"),
-        ("six", "모두 몇 개야?"),
+        ("six", "오른쪽 위에 뭐가 있어?"),
         ("hearts", "무슨 색이야?"),
     ],
 }
